@@ -1,0 +1,212 @@
+//! [`Settings`]: everything the agent was told, checked. Option names and defaults are Trove's and oslo.messaging's
+//! (trove/common/cfg.py; oslo_messaging/_drivers/impl_rabbit.py).
+
+use std::time::Duration;
+
+use camino::Utf8PathBuf;
+use secrecy::SecretString;
+use strum::{EnumString, IntoStaticStr};
+
+use crate::model::{Evidence, Release};
+
+/// The agent's whole configuration.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// `guest_id`: the instance's id, and the name of its queue.
+    pub guest_id: String,
+    /// `datastore_manager`.
+    pub datastore_manager: String,
+    /// `datastore_version` (Zed and later write it into `guest_info.conf`).
+    pub datastore_version: Option<String>,
+    /// `tenant_id`.
+    pub tenant_id: Option<String>,
+    /// `instance_rpc_encr_key`; when set, plaintext is refused.
+    pub instance_rpc_encr_key: Option<SecretString>,
+    /// `control_exchange`.
+    pub control_exchange: String,
+    /// `conductor_queue`.
+    pub conductor_queue: String,
+    /// `report_interval`.
+    pub report_interval: Duration,
+    /// `controller_release`, when set: no inference then.
+    pub controller_release: Option<Release>,
+    /// What the keys of `guest_info.conf` say of the controller's release.
+    pub release_evidence: Option<Evidence>,
+    /// `rpc_ping_enabled`: answer `oslo_rpc_server_ping`.
+    pub rpc_ping_enabled: bool,
+    /// `executor_thread_pool_size`: requests in flight.
+    pub executor_pool: usize,
+    /// `service_control`.
+    pub service_control: ServiceControlKind,
+    /// `state_dir`.
+    pub state_dir: Utf8PathBuf,
+    /// `state_change_wait_time`: how long the database may take to start or stop.
+    pub state_change_wait_time: Duration,
+    /// `log_dir`, `log_file`, `debug`.
+    pub log: LogSettings,
+    /// The message broker.
+    pub broker: BrokerSettings,
+    /// The data volume.
+    pub volume: VolumeSettings,
+    /// Rules about accounts.
+    pub accounts: AccountSettings,
+    /// The group named like `datastore_manager`.
+    pub datastore: DatastoreSettings,
+}
+
+/// Where log lines go.
+#[derive(Debug, Clone, Default)]
+pub struct LogSettings {
+    /// `log_file` (joined to `log_dir` when relative); standard error when absent.
+    pub file: Option<Utf8PathBuf>,
+    /// `debug`.
+    pub debug: bool,
+}
+
+/// `service_control`: who starts and stops the database server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, EnumString, IntoStaticStr)]
+#[strum(serialize_all = "lowercase", ascii_case_insensitive)]
+pub enum ServiceControlKind {
+    /// The guest's systemd.
+    Systemd,
+    /// A container on a local engine.
+    Docker,
+    /// The agent itself.
+    Process,
+}
+
+/// One broker of `transport_url` (or of the legacy `rabbit_host(s)`).
+#[derive(Debug, Clone)]
+pub struct BrokerHost {
+    /// Name or address, without brackets for IPv6.
+    pub host: String,
+    /// Port.
+    pub port: u16,
+    /// User, decoded.
+    pub user: String,
+    /// Password, decoded.
+    pub password: SecretString,
+}
+
+/// `[oslo_messaging_rabbit]` and `transport_url`.
+#[derive(Debug, Clone)]
+pub struct BrokerSettings {
+    /// Brokers in the order given; at least one.
+    pub hosts: Vec<BrokerHost>,
+    /// Virtual host.
+    pub virtual_host: String,
+    /// TLS, when `ssl` is on.
+    pub tls: Option<TlsSettings>,
+    /// `rabbit_login_method`.
+    pub login_method: LoginMethod,
+    /// `heartbeat_timeout_threshold`; zero switches heartbeats off.
+    pub heartbeat: Duration,
+    /// `amqp_durable_queues` or `rabbit_quorum_queue`: D of the reference; `None` when the guest was not told.
+    pub durable: Option<bool>,
+    /// `amqp_auto_delete`.
+    pub auto_delete: bool,
+    /// `rabbit_ha_queues`.
+    pub ha_queues: bool,
+    /// `rabbit_quorum_queue` and its limits.
+    pub quorum: Option<QuorumSettings>,
+    /// `rabbit_qos_prefetch_count`; zero is unlimited.
+    pub prefetch: u16,
+    /// `enable_cancel_on_failover`.
+    pub cancel_on_failover: bool,
+    /// `kombu_reconnect_delay`.
+    pub reconnect_delay: Duration,
+    /// `rabbit_retry_interval`.
+    pub retry_interval: Duration,
+    /// `rabbit_retry_backoff`.
+    pub retry_backoff: Duration,
+    /// `rabbit_interval_max`.
+    pub interval_max: Duration,
+    /// `kombu_missing_consumer_retry_timeout`.
+    pub missing_consumer_retry_timeout: Duration,
+}
+
+/// SASL mechanism of `rabbit_login_method`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, EnumString)]
+#[strum(ascii_case_insensitive)]
+pub enum LoginMethod {
+    /// The broker's own, oslo's default.
+    #[strum(serialize = "AMQPLAIN")]
+    AmqPlain,
+    /// SASL PLAIN.
+    #[strum(serialize = "PLAIN")]
+    Plain,
+    /// By client certificate.
+    #[strum(serialize = "EXTERNAL")]
+    External,
+}
+
+/// TLS towards the broker.
+#[derive(Debug, Clone)]
+pub struct TlsSettings {
+    /// `ssl_ca_file`; the system's roots when absent.
+    pub ca_file: Option<Utf8PathBuf>,
+    /// `ssl_cert_file`.
+    pub cert_file: Option<Utf8PathBuf>,
+    /// `ssl_key_file`.
+    pub key_file: Option<Utf8PathBuf>,
+}
+
+/// Arguments of a quorum queue; zeros are omitted.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct QuorumSettings {
+    /// `rabbit_quorum_delivery_limit`.
+    pub delivery_limit: u32,
+    /// `rabbit_quorum_max_memory_length`.
+    pub max_memory_length: u32,
+    /// `rabbit_quorum_max_memory_bytes`.
+    pub max_memory_bytes: u32,
+}
+
+/// The data volume: what Trove's `volume_*` options say.
+#[derive(Debug, Clone)]
+pub struct VolumeSettings {
+    /// `device_path`, used when a request names none.
+    pub device_path: Utf8PathBuf,
+    /// `volume_fstype`.
+    pub fstype: String,
+    /// `format_options`, split like a shell would.
+    pub format_options: Vec<String>,
+    /// `volume_format_timeout`.
+    pub format_timeout: Duration,
+    /// `mount_options`.
+    pub mount_options: String,
+    /// `num_tries`: attempts to see the device.
+    pub num_tries: u32,
+}
+
+/// Rules about accounts and databases.
+#[derive(Debug, Clone)]
+pub struct AccountSettings {
+    /// `ignore_users`, lower case: reserved, and never listed. `None` leaves the datastore's own list.
+    pub ignore_users: Option<Vec<String>>,
+    /// `ignore_dbs`, likewise.
+    pub ignore_dbs: Option<Vec<String>>,
+    /// `root_grant`: privileges of root.
+    pub root_grant: Vec<String>,
+    /// `root_grant_option`.
+    pub root_grant_option: bool,
+    /// `default_password_length`.
+    pub password_length: usize,
+    /// `hostname_require_valid_ip`.
+    pub hostname_require_valid_ip: bool,
+}
+
+/// The datastore's own group, such as `[mysql]`.
+#[derive(Debug, Clone)]
+pub struct DatastoreSettings {
+    /// `mount_point`; the datastore's default when absent.
+    pub mount_point: Option<Utf8PathBuf>,
+    /// `socket`: the server's Unix socket, when it is not where the datastore's descriptor says (`docker`, `process`).
+    pub socket: Option<Utf8PathBuf>,
+    /// `config_dir`: directory of the server's configuration (`/etc/mysql`), likewise.
+    pub config_dir: Option<Utf8PathBuf>,
+    /// `service_name`: systemd unit or container, when it is not one of the descriptor's candidates.
+    pub service_name: Option<String>,
+    /// `docker_image`: image of the container to create when there is none.
+    pub docker_image: Option<String>,
+}

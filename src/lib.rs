@@ -1,0 +1,15 @@
+//! The guest agent of OpenStack Trove, in Rust.
+//!
+//! Life cycle: `main` reads the injected files into [`config::Settings`], builds a datastore manager, connects to the
+//! broker and consumes `guestagent.<guest_id>`. Each request is decoded into a typed value, runs on its lane, and is answered the
+//! way oslo.messaging expects. Heartbeats tell the conductor the truth about the database. Docs: `docs/`.
+
+pub mod config;
+pub mod error;
+pub mod managers;
+pub mod model;
+pub mod op;
+pub mod system;
+pub mod volume;
+
+pub use error::{Error, Result};

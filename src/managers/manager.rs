@@ -1,0 +1,166 @@
+//! The traits every datastore implements: one [`DatastoreManager`], and a facet per capability.
+
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use camino::{Utf8Path, Utf8PathBuf};
+use secrecy::SecretString;
+
+use super::Descriptor;
+use crate::config::Settings;
+use crate::error::Result;
+use crate::model::{DatabaseSpec, Overrides, Page, PageRequest, PasswordChange, PrepareRequest, ServiceStatus, UserAttributes, UserSpec};
+use crate::op::Op;
+use crate::system::command::CommandRunner;
+use crate::system::packages::PackageManager;
+use crate::system::service::ServiceControl;
+
+/// What every manager is built from.
+#[derive(Debug, Clone)]
+pub struct Deps {
+    /// The agent's configuration.
+    pub settings: Arc<Settings>,
+    /// Starts programs.
+    pub commands: Arc<dyn CommandRunner>,
+    /// Controls the server.
+    pub service: Arc<dyn ServiceControl>,
+    /// Installs packages.
+    pub packages: Arc<dyn PackageManager>,
+}
+
+/// One datastore on this guest.
+#[async_trait]
+pub trait DatastoreManager: Send + Sync + fmt::Debug {
+    /// Fixed facts.
+    fn descriptor(&self) -> &'static Descriptor;
+
+    /// Control of the server's process.
+    fn service(&self) -> &dyn ServiceControl;
+
+    /// The database's health.
+    fn status(&self) -> &dyn StatusProbe;
+
+    /// Where the data volume is mounted.
+    fn mount_point(&self) -> Utf8PathBuf;
+
+    /// True when the server's programs are there, so that `prepare` need not install packages.
+    async fn is_installed(&self, op: &Op) -> bool;
+
+    /// Makes an installed server on a mounted volume into a configured, secured, running database: data directory,
+    /// configuration file, `os_admin`, removal of anonymous and remote accounts. Called once by the template flow
+    /// ([`super::prepare`]), after packages and volume, before databases and users. Must be repeatable.
+    ///
+    /// # Errors
+    /// Whatever stopped it; the instance becomes FAILED with this reason.
+    async fn prepare_server(&self, op: &Op, request: &PrepareRequest) -> Result<()>;
+
+    /// Directory on the volume that holds the data, below the mount point, when migrating what a package put at the
+    /// mount point (Train: `data`, so that `lost+found` is not taken for a database).
+    fn data_directory(&self, mount_point: &Utf8Path) -> Utf8PathBuf;
+
+    /// Starts the server and waits until the database answers.
+    ///
+    /// # Errors
+    /// It did not answer within `state_change_wait_time`; the end of the server's log is in the error.
+    async fn start(&self, op: &Op) -> Result<()>;
+
+    /// Stops the server in good order.
+    ///
+    /// # Errors
+    /// It did not end within `state_change_wait_time`.
+    async fn stop(&self, op: &Op) -> Result<()>;
+
+    /// `start_db_with_conf_changes`: a new base configuration, then start (flavor resize).
+    ///
+    /// # Errors
+    /// Those of writing and of [`Self::start`].
+    async fn start_with_configuration(&self, op: &Op, config_contents: &str) -> Result<()>;
+
+    /// `reset_configuration`: a new base configuration, without a restart; groups stay.
+    ///
+    /// # Errors
+    /// Those of writing.
+    async fn reset_configuration(&self, op: &Op, config_contents: &str) -> Result<()>;
+
+    /// Accounts.
+    fn users(&self) -> Option<&dyn UserAdmin> {
+        None
+    }
+
+    /// Databases.
+    fn databases(&self) -> Option<&dyn DatabaseAdmin> {
+        None
+    }
+
+    /// The user's root account.
+    fn root(&self) -> Option<&dyn RootAccess> {
+        None
+    }
+
+    /// Configuration groups.
+    fn config(&self) -> Option<&dyn ConfigGroups> {
+        None
+    }
+}
+
+/// Asks the database how it is.
+#[async_trait]
+pub trait StatusProbe: Send + Sync {
+    /// Never fails: what cannot be found out is [`ServiceStatus::Unknown`]. Bounded by its own deadline of a few seconds.
+    async fn probe(&self, op: &Op) -> ServiceStatus;
+}
+
+/// Accounts of the database. Reserved names ([`Descriptor::ignore_users`]) are never listed, and refused elsewhere.
+#[async_trait]
+pub trait UserAdmin: Send + Sync {
+    /// Creates accounts with their grants. All names are checked before the first statement.
+    async fn create(&self, op: &Op, users: &[UserSpec]) -> Result<()>;
+    /// Drops one account.
+    async fn delete(&self, op: &Op, user: &UserSpec) -> Result<()>;
+    /// Lists accounts by `name@host`.
+    async fn list(&self, op: &Op, page: &PageRequest) -> Result<Page<UserSpec>>;
+    /// One account, or `None`.
+    async fn get(&self, op: &Op, name: &str, host: Option<&str>) -> Result<Option<UserSpec>>;
+    /// Sets new passwords.
+    async fn change_passwords(&self, op: &Op, changes: &[PasswordChange]) -> Result<()>;
+    /// Changes name, host or password; grants stay.
+    async fn update_attributes(&self, op: &Op, name: &str, host: Option<&str>, attributes: &UserAttributes) -> Result<()>;
+    /// Databases the account may use.
+    async fn list_access(&self, op: &Op, name: &str, host: Option<&str>) -> Result<Vec<DatabaseSpec>>;
+    /// Grants everything on these databases.
+    async fn grant_access(&self, op: &Op, name: &str, host: Option<&str>, databases: &[String]) -> Result<()>;
+    /// Takes it back for one database.
+    async fn revoke_access(&self, op: &Op, name: &str, host: Option<&str>, database: &str) -> Result<()>;
+}
+
+/// Databases. Reserved names ([`Descriptor::ignore_dbs`]) are never listed, and refused elsewhere.
+#[async_trait]
+pub trait DatabaseAdmin: Send + Sync {
+    /// Creates databases that do not exist. All names are checked before the first statement.
+    async fn create(&self, op: &Op, databases: &[DatabaseSpec]) -> Result<()>;
+    /// Drops one.
+    async fn delete(&self, op: &Op, database: &DatabaseSpec) -> Result<()>;
+    /// Lists by name.
+    async fn list(&self, op: &Op, page: &PageRequest) -> Result<Page<DatabaseSpec>>;
+}
+
+/// The user's own root account (`root@%`), off unless asked for.
+#[async_trait]
+pub trait RootAccess: Send + Sync {
+    /// True when there is a root account that can log in from outside.
+    async fn is_enabled(&self, op: &Op) -> Result<bool>;
+    /// Enables it with this password, or a random one; the returned user has it.
+    async fn enable(&self, op: &Op, password: Option<SecretString>) -> Result<UserSpec>;
+    /// Locks it out.
+    async fn disable(&self, op: &Op) -> Result<()>;
+}
+
+/// Configuration groups: values a user laid over the base configuration.
+#[async_trait]
+pub trait ConfigGroups: Send + Sync {
+    /// Writes the user's group, or removes it.
+    async fn update(&self, op: &Op, overrides: &Overrides, remove: bool) -> Result<()>;
+    /// Sets dynamic variables in the running server.
+    async fn apply(&self, op: &Op, overrides: &Overrides) -> Result<()>;
+}

@@ -1,0 +1,13 @@
+//! Datastore managers: what a guest can do, whatever runs on it.
+//!
+//! A datastore is a folder: a static [`Descriptor`] and small facets. What it has no facet for is answered with
+//! `DatastoreOperationNotSupported` by the dispatcher.
+
+mod descriptor;
+mod manager;
+pub mod mysql;
+pub mod prepare;
+pub mod registry;
+
+pub use descriptor::Descriptor;
+pub use manager::{ConfigGroups, DatabaseAdmin, DatastoreManager, Deps, RootAccess, StatusProbe, UserAdmin};

@@ -1,0 +1,1 @@
+//! MySQL, Percona Server and MariaDB: one family.

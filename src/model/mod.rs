@@ -1,0 +1,17 @@
+//! Types shared by the wire and the managers. Leaves: they know neither AMQP nor any datastore.
+
+mod context;
+mod database;
+mod page;
+mod prepare;
+mod release;
+mod status;
+mod user;
+
+pub use context::RequestContext;
+pub use database::DatabaseSpec;
+pub use page::{Page, PageRequest};
+pub use prepare::{Overrides, PrepareRequest};
+pub use release::{Evidence, Release};
+pub use status::ServiceStatus;
+pub use user::{PasswordChange, UserAttributes, UserSpec};

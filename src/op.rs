@@ -1,0 +1,41 @@
+//! [`Op`]: the one context argument. First parameter of everything that may block.
+
+use std::future::Future;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::error::{Error, Result};
+use crate::model::RequestContext;
+
+/// One operation in progress: who asked for it, and how to stop it.
+#[derive(Debug, Clone)]
+pub struct Op {
+    /// Cancelled when the operation must stop (agent shutdown). Every wait selects on it.
+    pub cancel: CancellationToken,
+    /// The request's context: tenant, token, request id.
+    pub context: RequestContext,
+}
+
+impl Op {
+    /// An operation on behalf of a request.
+    pub fn new(cancel: CancellationToken, context: RequestContext) -> Self {
+        Op { cancel, context }
+    }
+
+    /// An operation the agent starts by itself: boot, heartbeat probes, recovery.
+    pub fn internal(cancel: CancellationToken) -> Self {
+        Op { cancel, context: RequestContext::default() }
+    }
+
+    /// Waits for `future`, or for cancellation.
+    ///
+    /// # Errors
+    /// [`Error::Cancelled`] with `action` when the operation is cancelled first; the future is dropped.
+    pub async fn until_cancelled<T>(&self, action: &str, future: impl Future<Output = T>) -> Result<T> {
+        tokio::select! {
+            // Cancel-safe: the caller hands over a future whose drop undoes nothing it must keep.
+            output = future => Ok(output),
+            () = self.cancel.cancelled() => Err(Error::Cancelled { action: action.to_owned() }),
+        }
+    }
+}

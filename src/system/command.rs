@@ -1,0 +1,334 @@
+//! Running programs: an argv vector with typed secrets, its own process group, a deadline, bounded output.
+//!
+//! The only place in the agent that may start a process. There is no shell and no command string anywhere.
+
+use std::fmt;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+use secrecy::{ExposeSecret, SecretString};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::process::Child;
+
+use crate::error::{Error, Result, ResultExt};
+use crate::op::Op;
+
+/// How long a program may take unless its [`CommandSpec`] says otherwise.
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(60);
+/// Between SIGTERM and SIGKILL to the group.
+const KILL_GRACE: Duration = Duration::from_secs(5);
+/// What is kept of standard output.
+const MAX_STDOUT: usize = 8 << 20;
+/// What is kept of the end of standard error.
+const MAX_STDERR: usize = 64 << 10;
+
+/// A program and its arguments. Secrets never belong in the arguments: they go by [`CommandSpec::stdin_secret`].
+#[derive(Clone)]
+pub struct CommandSpec {
+    program: String,
+    args: Vec<String>,
+    env: Vec<(String, String)>,
+    stdin: Option<SecretString>,
+    timeout: Duration,
+    accepted: Vec<i32>,
+}
+
+impl fmt::Debug for CommandSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.program)?;
+        self.args.iter().try_for_each(|arg| write!(f, " {arg:?}"))
+    }
+}
+
+impl CommandSpec {
+    /// `program`, looked up on the `PATH` unless it holds a slash.
+    pub fn new(program: impl Into<String>) -> Self {
+        CommandSpec { program: program.into(), args: Vec::new(), env: Vec::new(), stdin: None, timeout: DEFAULT_TIMEOUT, accepted: vec![0] }
+    }
+
+    /// Adds one argument.
+    #[must_use]
+    pub fn arg(mut self, arg: impl AsRef<str>) -> Self {
+        self.args.push(arg.as_ref().to_owned());
+        self
+    }
+
+    /// Adds several arguments.
+    #[must_use]
+    pub fn args<I, S>(mut self, args: I) -> Self
+    where
+        I: IntoIterator<Item = S>,
+        S: AsRef<str>,
+    {
+        self.args.extend(args.into_iter().map(|arg| arg.as_ref().to_owned()));
+        self
+    }
+
+    /// Sets a variable in the program's environment. Not for secrets: `/proc/PID/environ` shows them.
+    #[must_use]
+    pub fn env(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.env.push((name.into(), value.into()));
+        self
+    }
+
+    /// What the program reads on standard input (otherwise `/dev/null`).
+    #[must_use]
+    pub fn stdin_secret(mut self, text: SecretString) -> Self {
+        self.stdin = Some(text);
+        self
+    }
+
+    /// How long the program may take.
+    #[must_use]
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// Exit codes that are not failures, besides 0.
+    #[must_use]
+    pub fn accept(mut self, codes: &[i32]) -> Self {
+        self.accepted.extend_from_slice(codes);
+        self
+    }
+
+    /// File name of the program, for messages.
+    pub fn name(&self) -> &str {
+        self.program.rsplit('/').next().unwrap_or(&self.program)
+    }
+
+    /// The argument vector, program first (for tests and for wrapping in another program).
+    pub fn argv(&self) -> Vec<&str> {
+        std::iter::once(self.program.as_str()).chain(self.args.iter().map(String::as_str)).collect()
+    }
+
+    /// The same program run by another: `wrapper` and its arguments come first. Keeps stdin, deadline and accepted codes.
+    #[must_use]
+    pub fn wrapped_by<I, S>(mut self, wrapper: impl Into<String>, args: I) -> Self
+    where
+        I: IntoIterator<Item = S>,
+        S: AsRef<str>,
+    {
+        let mut all: Vec<String> = args.into_iter().map(|arg| arg.as_ref().to_owned()).collect();
+        all.push(std::mem::replace(&mut self.program, wrapper.into()));
+        all.append(&mut self.args);
+        self.args = all;
+        self
+    }
+}
+
+/// What a program left behind.
+#[derive(Debug, Clone)]
+pub struct CommandOutput {
+    /// Exit code; one of the accepted ones.
+    pub code: i32,
+    /// Standard output, lossily decoded, at most 8 MiB.
+    pub stdout: String,
+    /// The last 64 KiB of standard error.
+    pub stderr: String,
+}
+
+/// Starts programs. A trait so that tests can assert argument vectors.
+#[async_trait]
+pub trait CommandRunner: Send + Sync + fmt::Debug {
+    /// Runs `command` to its end.
+    ///
+    /// # Errors
+    /// [`Error::Command`] for an exit code that is not accepted or a signal, [`Error::Timeout`] after its deadline,
+    /// [`Error::Cancelled`] with the operation, [`Error::Io`] when it cannot be started. In each case the whole process group is gone.
+    async fn run(&self, op: &Op, command: CommandSpec) -> Result<CommandOutput>;
+}
+
+/// The real thing.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SystemCommands;
+
+#[async_trait]
+impl CommandRunner for SystemCommands {
+    async fn run(&self, op: &Op, command: CommandSpec) -> Result<CommandOutput> {
+        tracing::debug!(?command, "running");
+        let mut child = spawn(&command)?;
+        let group = Group::of(&child);
+        let finished = tokio::select! {
+            // Cancel-safe: whichever arm loses, the group is ended below.
+            output = collect(&mut child, command.stdin.as_ref()) => Some(output),
+            () = tokio::time::sleep(command.timeout) => None,
+            () = op.cancel.cancelled() => {
+                group.end(&mut child).await;
+                return Err(Error::Cancelled { action: format!("run {}", command.name()) });
+            }
+        };
+        let Some(output) = finished else {
+            group.end(&mut child).await;
+            return Err(Error::Timeout { action: format!("run {}", command.name()), after: command.timeout, detail: String::new() });
+        };
+        let (status, stdout, stderr) = output.action(format!("run {}", command.name()))?;
+        // Whatever the program left behind in its group goes with it.
+        group.kill();
+        check(&command, status, stdout, stderr)
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "this is the one place that starts processes")]
+fn spawn(command: &CommandSpec) -> Result<Child> {
+    tokio::process::Command::new(&command.program)
+        .args(&command.args)
+        .envs(command.env.iter().map(|(name, value)| (name, value)))
+        // Messages are matched nowhere, but operators read them in logs: one language.
+        .env("LC_ALL", "C.UTF-8")
+        .stdin(if command.stdin.is_some() { Stdio::piped() } else { Stdio::null() })
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .process_group(0)
+        .kill_on_drop(true)
+        .spawn()
+        .action(format!("start {}", command.name()))
+}
+
+/// A child's process group; killed when dropped, so that no grandchild outlives the operation.
+struct Group(Option<Pid>);
+
+impl Group {
+    fn of(child: &Child) -> Self {
+        Group(child.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw))
+    }
+
+    fn signal(&self, signal: Signal) {
+        if let Some(pid) = self.0 {
+            // The group may be gone already: that is what is wanted.
+            killpg(pid, signal).ok();
+        }
+    }
+
+    fn kill(self) {
+        drop(self);
+    }
+
+    /// TERM, a grace period, KILL, and the child reaped.
+    async fn end(self, child: &mut Child) {
+        self.signal(Signal::SIGTERM);
+        if tokio::time::timeout(KILL_GRACE, child.wait()).await.is_err() {
+            self.signal(Signal::SIGKILL);
+            child.wait().await.ok();
+        }
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        self.signal(Signal::SIGKILL);
+    }
+}
+
+async fn collect(child: &mut Child, stdin: Option<&SecretString>) -> std::io::Result<(ExitStatus, Vec<u8>, Vec<u8>)> {
+    let input = child.stdin.take();
+    let stdout = child.stdout.take();
+    let stderr = child.stderr.take();
+    let feed = async {
+        if let (Some(mut pipe), Some(text)) = (input, stdin) {
+            // A program that does not read its input is judged by its exit status.
+            pipe.write_all(text.expose_secret().as_bytes()).await.ok();
+        }
+    };
+    let ((), out, err, status) = tokio::join!(feed, head(stdout), tail(stderr), child.wait());
+    Ok((status?, out, err))
+}
+
+/// Reads to the end, keeping the first [`MAX_STDOUT`] bytes.
+async fn head(pipe: Option<impl AsyncRead + Unpin>) -> Vec<u8> {
+    let mut kept = Vec::new();
+    if let Some(mut pipe) = pipe {
+        let mut buffer = [0; 8192];
+        while let Ok(n @ 1..) = pipe.read(&mut buffer).await {
+            let room = MAX_STDOUT.saturating_sub(kept.len()).min(n);
+            kept.extend_from_slice(&buffer[..room]);
+        }
+    }
+    kept
+}
+
+/// Reads to the end, keeping the last [`MAX_STDERR`] bytes.
+async fn tail(pipe: Option<impl AsyncRead + Unpin>) -> Vec<u8> {
+    let mut kept = Vec::new();
+    if let Some(mut pipe) = pipe {
+        let mut buffer = [0; 8192];
+        while let Ok(n @ 1..) = pipe.read(&mut buffer).await {
+            kept.extend_from_slice(&buffer[..n]);
+            if kept.len() > 2 * MAX_STDERR {
+                kept.drain(..kept.len() - MAX_STDERR);
+            }
+        }
+        kept.drain(..kept.len().saturating_sub(MAX_STDERR));
+    }
+    kept
+}
+
+fn check(command: &CommandSpec, status: ExitStatus, stdout: Vec<u8>, stderr: Vec<u8>) -> Result<CommandOutput> {
+    let stdout = String::from_utf8_lossy(&stdout).into_owned();
+    let stderr = String::from_utf8_lossy(&stderr).into_owned();
+    match status.code() {
+        Some(code) if command.accepted.contains(&code) => Ok(CommandOutput { code, stdout, stderr }),
+        _ => Err(Error::Command {
+            program: command.name().to_owned(),
+            status: status.signal().map_or_else(|| status.to_string(), |signal| format!("signal: {signal}")),
+            // Some tools (mysqld, apt-get) put their reason on standard output.
+            stderr: if stderr.trim().is_empty() { last_lines(&stdout) } else { last_lines(&stderr) },
+        }),
+    }
+}
+
+/// The last few lines, for an error message.
+fn last_lines(text: &str) -> String {
+    let lines: Vec<&str> = text.lines().map(str::trim_end).filter(|line| !line.is_empty()).collect();
+    lines[lines.len().saturating_sub(8)..].join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio_util::sync::CancellationToken;
+
+    fn op() -> Op {
+        Op::internal(CancellationToken::new())
+    }
+
+    #[tokio::test]
+    async fn stdin_reaches_the_program_and_output_comes_back() {
+        let spec = CommandSpec::new("cat").stdin_secret("planted".into());
+        assert_eq!(SystemCommands.run(&op(), spec).await.unwrap().stdout, "planted");
+    }
+
+    #[tokio::test]
+    async fn a_failure_names_program_status_and_reason() {
+        let error = SystemCommands.run(&op(), CommandSpec::new("ls").arg("/no/such")).await.unwrap_err();
+        assert!(error.to_string().starts_with("ls failed (exit status: 2): ls: cannot access '/no/such'"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_deadline_ends_the_whole_group() {
+        // `timeout` runs `sleep` as its own child: a grandchild of ours.
+        let spec = CommandSpec::new("timeout").args(["--foreground", "1000", "sleep", "998.25"]).timeout(Duration::from_millis(300));
+        let error = SystemCommands.run(&op(), spec).await.unwrap_err();
+        assert!(matches!(error, Error::Timeout { .. }), "{error}");
+        let left = SystemCommands.run(&op(), CommandSpec::new("pgrep").args(["-f", "sleep 998.2[5]"]).accept(&[1])).await.unwrap();
+        assert_eq!(left.stdout, "");
+    }
+
+    #[tokio::test]
+    async fn cancellation_is_an_error_of_its_own() {
+        let op = op();
+        op.cancel.cancel();
+        let error = SystemCommands.run(&op, CommandSpec::new("sleep").arg("1000")).await.unwrap_err();
+        assert!(matches!(error, Error::Cancelled { .. }), "{error}");
+    }
+
+    #[test]
+    fn wrapping_puts_the_wrapper_first() {
+        let spec = CommandSpec::new("mysqld").arg("--help").wrapped_by("docker", ["exec", "database"]);
+        assert_eq!(spec.argv(), ["docker", "exec", "database", "mysqld", "--help"]);
+    }
+}

@@ -1,0 +1,111 @@
+//! Writing files so that a crash leaves the old content or the new, never half of it.
+
+use std::fs::{self, File, Permissions};
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+
+use camino::Utf8Path;
+use nix::unistd::{Gid, Group, Uid, User};
+
+use crate::error::{Error, Result, ResultExt};
+
+/// Account names are short; a lookup that fails says which one.
+fn owner_ids(owner: &str) -> Result<(Uid, Gid)> {
+    let user = User::from_name(owner).action(format!("look up the account {owner}"))?;
+    let user = user.ok_or_else(|| Error::guest(format!("there is no account '{owner}' on this guest: is the datastore installed?")))?;
+    let gid = Group::from_name(owner).ok().flatten().map_or(user.gid, |group| group.gid);
+    Ok((user.uid, gid))
+}
+
+/// Replaces `path` atomically: a temporary file in the same directory, fsync, rename, fsync of the directory.
+/// `mode` is set before there is any content; `owner` is an account name, or the agent's own when absent.
+///
+/// # Errors
+/// [`Error::Io`] naming the file; the old content is still there.
+pub fn write_atomic(path: &Utf8Path, content: &[u8], mode: u32, owner: Option<&str>) -> Result<()> {
+    let directory = path.parent().unwrap_or(Utf8Path::new("."));
+    let ids = owner.map(owner_ids).transpose()?;
+    let write = || -> std::io::Result<()> {
+        let mut file = tempfile::Builder::new().prefix(".trove-").permissions(Permissions::from_mode(mode)).tempfile_in(directory)?;
+        // The builder's mode is subject to the umask; the file's is not.
+        file.as_file().set_permissions(Permissions::from_mode(mode))?;
+        file.write_all(content)?;
+        if let Some((uid, gid)) = ids {
+            std::os::unix::fs::fchown(file.as_file(), Some(uid.as_raw()), Some(gid.as_raw()))?;
+        }
+        file.as_file().sync_all()?;
+        file.persist(path)?;
+        sync_directory(directory)
+    };
+    write().action(format!("write {path}"))
+}
+
+/// Removes a file for good; one that is not there is fine.
+///
+/// # Errors
+/// [`Error::Io`] naming the file.
+pub fn remove(path: &Utf8Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Ok(()) => path.parent().map_or(Ok(()), sync_directory).action(format!("remove {path}")),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error).action(format!("remove {path}")),
+    }
+}
+
+/// Reads a text file; `None` when there is none.
+///
+/// # Errors
+/// [`Error::Io`] naming the file.
+pub fn read_optional(path: &Utf8Path) -> Result<Option<String>> {
+    match fs::read_to_string(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).action(format!("read {path}")),
+    }
+}
+
+/// Makes a directory (and those above it) with this mode and owner; one that exists gets them.
+///
+/// # Errors
+/// [`Error::Io`] naming the directory.
+pub fn ensure_directory(path: &Utf8Path, mode: u32, owner: Option<&str>) -> Result<()> {
+    fs::create_dir_all(path).action(format!("create {path}"))?;
+    fs::set_permissions(path, Permissions::from_mode(mode)).action(format!("set the mode of {path}"))?;
+    if let Some(owner) = owner {
+        let (uid, gid) = owner_ids(owner)?;
+        std::os::unix::fs::chown(path, Some(uid.as_raw()), Some(gid.as_raw())).action(format!("set the owner of {path}"))?;
+    }
+    Ok(())
+}
+
+fn sync_directory(directory: &Utf8Path) -> std::io::Result<()> {
+    File::open(directory)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use camino::Utf8PathBuf;
+
+    #[test]
+    fn a_file_is_replaced_with_mode_and_without_leftovers() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = Utf8PathBuf::from_path_buf(dir.path().join("state")).unwrap();
+        write_atomic(&path, b"one", 0o600, None).unwrap();
+        write_atomic(&path, b"two", 0o644, None).unwrap();
+        assert_eq!(read_optional(&path).unwrap().as_deref(), Some("two"));
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o644);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+        remove(&path).unwrap();
+        remove(&path).unwrap();
+        assert_eq!(read_optional(&path).unwrap(), None);
+    }
+
+    #[test]
+    fn an_unknown_owner_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = Utf8PathBuf::from_path_buf(dir.path().join("x")).unwrap();
+        let error = write_atomic(&path, b"", 0o600, Some("no-such-account")).unwrap_err();
+        assert!(error.to_string().contains("'no-such-account'"), "{error}");
+    }
+}

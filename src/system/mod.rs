@@ -1,0 +1,7 @@
+//! The operating system, as the agent uses it: programs, files, services, packages, facts.
+
+pub mod command;
+pub mod facts;
+pub mod files;
+pub mod packages;
+pub mod service;

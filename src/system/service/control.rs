@@ -1,0 +1,114 @@
+//! The contract of service control, and the choice of its implementation.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use camino::Utf8PathBuf;
+
+use crate::config::{ServiceControlKind, Settings};
+use crate::error::Result;
+use crate::op::Op;
+use crate::system::command::{CommandOutput, CommandRunner, CommandSpec};
+
+/// What the service manager says of the database server's process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UnitState {
+    /// Its process is there (it need not answer yet).
+    Running {
+        /// Main process, when known.
+        pid: Option<i32>,
+    },
+    /// Stopped in good order, or never started.
+    Stopped,
+    /// Ended by itself, or could not be started.
+    Failed,
+    /// There is no such unit, container or program.
+    Missing,
+}
+
+/// How to run the server when nobody else knows (service control `process`, and `docker` when it creates the container).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerCommand {
+    /// Candidate paths of the server program, best first; the first that exists is used.
+    pub programs: Vec<Utf8PathBuf>,
+    /// Arguments.
+    pub args: Vec<String>,
+    /// Account the server runs as.
+    pub user: String,
+    /// Directories that must exist and belong to `user` before the start, such as the socket's.
+    pub run_dirs: Vec<Utf8PathBuf>,
+    /// Where its standard output and error go.
+    pub log_file: Utf8PathBuf,
+}
+
+/// Controls the one database server of this guest.
+///
+/// Contract, checked for each implementation by the same test:
+/// * `start` of a running server and `stop` of a stopped one succeed and change nothing.
+/// * `start` returns once the process runs; it does not wait until the database answers (the manager's probe does).
+/// * a server that ends at once makes `start` fail, with the reason from its log when there is one.
+/// * `stop` returns when the process is gone; after `wait` it fails with [`crate::Error::Timeout`] and leaves the server alone:
+///   killing a database is not the agent's decision.
+/// * `set_enabled(false)` keeps the server down over a reboot of the guest (or a restart of the agent, for `process`).
+/// * `exec` runs a program where the server's own programs and files are.
+#[async_trait]
+pub trait ServiceControl: Send + Sync + fmt::Debug {
+    /// Starts the server.
+    ///
+    /// # Errors
+    /// No such service, or it ended at once.
+    async fn start(&self, op: &Op, wait: Duration) -> Result<()>;
+
+    /// Stops the server.
+    ///
+    /// # Errors
+    /// [`crate::Error::Timeout`] if it does not end within `wait`.
+    async fn stop(&self, op: &Op, wait: Duration) -> Result<()>;
+
+    /// Stops, then starts.
+    ///
+    /// # Errors
+    /// Those of [`Self::stop`] and [`Self::start`].
+    async fn restart(&self, op: &Op, wait: Duration) -> Result<()> {
+        self.stop(op, wait).await?;
+        self.start(op, wait).await
+    }
+
+    /// Whether the server starts with the guest.
+    ///
+    /// # Errors
+    /// The service manager refused.
+    async fn set_enabled(&self, op: &Op, enabled: bool) -> Result<()>;
+
+    /// What the process is doing. Cheap: asked at every heartbeat.
+    ///
+    /// # Errors
+    /// The service manager could not be asked.
+    async fn state(&self, op: &Op) -> Result<UnitState>;
+
+    /// Runs a program beside the server: on this host, or inside the container.
+    ///
+    /// # Errors
+    /// Those of [`crate::system::command::CommandRunner::run`].
+    async fn exec(&self, op: &Op, command: CommandSpec) -> Result<CommandOutput>;
+
+    /// True when the server's programs come with something the agent does not install (a container image).
+    fn brings_its_own_programs(&self) -> bool {
+        false
+    }
+
+    /// Called once on the agent's orderly end. Only `process` has something to do: a server nobody supervises is stopped.
+    async fn agent_stops(&self, _op: &Op) {}
+}
+
+/// Chooses the implementation `service_control` names. `names` are candidate units or containers, best first
+/// (`service_name` in the datastore's group goes before them); `server` is how to run it without a service manager.
+pub fn build(settings: &Settings, names: &[&str], server: ServerCommand, commands: Arc<dyn CommandRunner>) -> Arc<dyn ServiceControl> {
+    match settings.service_control {
+        ServiceControlKind::Systemd => Arc::new(super::systemd::Systemd::new(settings, names, commands)),
+        ServiceControlKind::Docker => Arc::new(super::docker::Docker::new(settings, names, server, commands)),
+        ServiceControlKind::Process => Arc::new(super::process::Supervisor::new(settings, server, commands)),
+    }
+}

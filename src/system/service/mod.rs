@@ -1,0 +1,8 @@
+//! Starting and stopping the database server: systemd, docker, or the agent itself.
+
+mod control;
+mod docker;
+mod process;
+mod systemd;
+
+pub use control::{ServerCommand, ServiceControl, UnitState, build};
