@@ -4,12 +4,21 @@
 //! broker and consumes `guestagent.<guest_id>`. Each request is decoded into a typed value, runs on its lane, and is answered the
 //! way oslo.messaging expects. Heartbeats tell the conductor the truth about the database. Docs: `docs/`.
 
+
+pub mod agent;
+pub mod cli;
 pub mod config;
+pub mod ctl;
 pub mod error;
+pub mod journal;
 pub mod managers;
 pub mod model;
 pub mod op;
+pub mod release;
+pub mod rpc;
+pub mod status;
 pub mod system;
+pub mod telemetry;
 pub mod volume;
 
 pub use error::{Error, Result};

@@ -1,1 +1,69 @@
-fn main() {}
+//! `trove-guestagent`: reads its configuration, sets logging up, runs until SIGTERM.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use trove_guestagent::cli::Cli;
+use trove_guestagent::config::Settings;
+use trove_guestagent::{agent, telemetry};
+
+/// `EX_USAGE` of sysexits.h: the configuration is at fault, and starting again will not help.
+const EX_USAGE: u8 = 64;
+/// Enough for an agent, and half the memory of one per core on a large guest.
+const WORKER_THREADS: usize = 2;
+
+fn main() -> ExitCode {
+    let cli = Cli::of_process();
+    let settings = match Settings::load(&cli.sources()) {
+        Ok(settings) => settings,
+        Err(errors) => return fail(&errors, EX_USAGE),
+    };
+    if cli.check_config {
+        // Nowhere to go when standard output is closed.
+        writeln!(std::io::stdout(), "{}", settings.describe().join("\n")).ok();
+        return ExitCode::SUCCESS;
+    }
+    if let Err(error) = telemetry::init(&settings.log) {
+        return fail(&error, 1);
+    }
+    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(WORKER_THREADS).enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&error, 1),
+    };
+    match runtime.block_on(serve(settings)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(%error, "failed to run");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn serve(settings: Settings) -> trove_guestagent::Result<()> {
+    use trove_guestagent::error::ResultExt;
+    let stop = CancellationToken::new();
+    let mut terminate = signal(SignalKind::terminate()).action("listen for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).action("listen for SIGINT")?;
+    tokio::spawn({
+        let stop = stop.clone();
+        async move {
+            tokio::select! {
+                // Cancel-safe: signals.
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            tracing::info!("asked to stop");
+            stop.cancel();
+        }
+    });
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), guest_id = settings.guest_id, datastore = settings.datastore_manager, "starting");
+    agent::run(settings, stop).await
+}
+
+fn fail(error: &dyn std::fmt::Display, code: u8) -> ExitCode {
+    // Nowhere to go when standard error is closed.
+    writeln!(std::io::stderr(), "trove-guestagent: {error}").ok();
+    ExitCode::from(code)
+}

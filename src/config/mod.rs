@@ -1,8 +1,29 @@
 //! The agent's settings: files in oslo.config's dialect in, one validated [`Settings`] out.
 
+mod broker;
+mod build;
+mod error;
+mod ini;
+mod lookup;
+mod options;
+mod reader;
 mod settings;
+mod sources;
+mod spec;
+mod substitute;
+mod transport_url;
+mod value;
+mod words;
 
+pub use error::{ConfigError, ConfigErrors, Origin};
+pub use ini::{IniEntry, IniError, IniFile, parse_ini};
+pub use lookup::{Layers, LoadedFile, Lookup, Outcome};
+pub use options::OPTIONS;
 pub use settings::{
-    AccountSettings, BrokerHost, BrokerSettings, DatastoreSettings, LogSettings, LoginMethod, QuorumSettings, ServiceControlKind, Settings,
-    TlsSettings, VolumeSettings,
+    AccountSettings, BackupSettings, BrokerHost, BrokerSettings, DatastoreSettings, FailoverStrategy, GuestLogSettings, LogSettings,
+    LoginMethod, OptionOutcome, QuorumSettings, ServiceControlKind, Settings, TlsSettings, TlsVersion, VolumeSettings,
 };
+pub use sources::{ConfigArgument, Sources};
+pub use spec::{DATASTORE, OptionSpec};
+pub use transport_url::{TransportUrl, UrlHost};
+pub use value::{Kind, Value};

@@ -7,6 +7,7 @@ use camino::Utf8PathBuf;
 use secrecy::SecretString;
 use strum::{EnumString, IntoStaticStr};
 
+use super::error::Origin;
 use crate::model::{Evidence, Release};
 
 /// The agent's whole configuration.
@@ -50,8 +51,25 @@ pub struct Settings {
     pub volume: VolumeSettings,
     /// Rules about accounts.
     pub accounts: AccountSettings,
+    /// Backups, as far as no request says otherwise.
+    pub backup: BackupSettings,
+    /// Published logs.
+    pub guest_log: GuestLogSettings,
     /// The group named like `datastore_manager`.
     pub datastore: DatastoreSettings,
+    /// What every option came to, and why; see [`Settings::describe`].
+    pub outcomes: Vec<OptionOutcome>,
+}
+
+/// What one option came to.
+#[derive(Debug, Clone)]
+pub struct OptionOutcome {
+    /// Group and name, as in `[oslo_messaging_rabbit] ssl`.
+    pub option: String,
+    /// The value in the words of a file; `***` for a credential.
+    pub shown: String,
+    /// Where it came from.
+    pub origin: Origin,
 }
 
 /// Where log lines go.
@@ -115,6 +133,10 @@ pub struct BrokerSettings {
     pub cancel_on_failover: bool,
     /// `kombu_reconnect_delay`.
     pub reconnect_delay: Duration,
+    /// `kombu_reconnect_splay`: up to so much more, at random.
+    pub reconnect_splay: Duration,
+    /// `kombu_failover_strategy`.
+    pub failover: FailoverStrategy,
     /// `rabbit_retry_interval`.
     pub retry_interval: Duration,
     /// `rabbit_retry_backoff`.
@@ -123,6 +145,16 @@ pub struct BrokerSettings {
     pub interval_max: Duration,
     /// `kombu_missing_consumer_retry_timeout`.
     pub missing_consumer_retry_timeout: Duration,
+}
+
+/// `kombu_failover_strategy`: which broker comes after one that failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, EnumString)]
+#[strum(serialize_all = "kebab-case")]
+pub enum FailoverStrategy {
+    /// The next one of the list.
+    RoundRobin,
+    /// Any.
+    Shuffle,
 }
 
 /// SASL mechanism of `rabbit_login_method`.
@@ -143,12 +175,30 @@ pub enum LoginMethod {
 /// TLS towards the broker.
 #[derive(Debug, Clone)]
 pub struct TlsSettings {
-    /// `ssl_ca_file`; the system's roots when absent.
+    /// `ssl_ca_file`: the broker's certificate is verified against it. Trove's agent verifies nothing when it is absent.
     pub ca_file: Option<Utf8PathBuf>,
+    /// `ssl_enforce_hostname_verification`: whether the certificate must name the broker. Counts with `ca_file` only.
+    pub verify_hostname: bool,
+    /// `ssl_version`: the one version of TLS to speak; negotiated when absent.
+    pub version: Option<TlsVersion>,
     /// `ssl_cert_file`.
     pub cert_file: Option<Utf8PathBuf>,
     /// `ssl_key_file`.
     pub key_file: Option<Utf8PathBuf>,
+}
+
+/// `ssl_version`, in oslo.messaging's words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, EnumString)]
+pub enum TlsVersion {
+    /// TLS 1.0.
+    #[strum(serialize = "tlsv1")]
+    Tls1,
+    /// TLS 1.1.
+    #[strum(serialize = "tlsv1_1")]
+    Tls11,
+    /// TLS 1.2.
+    #[strum(serialize = "tlsv1_2")]
+    Tls12,
 }
 
 /// Arguments of a quorum queue; zeros are omitted.
@@ -209,4 +259,60 @@ pub struct DatastoreSettings {
     pub service_name: Option<String>,
     /// `docker_image`: image of the container to create when there is none.
     pub docker_image: Option<String>,
+    /// `backup_strategy`; the datastore's default when absent.
+    pub backup_strategy: Option<String>,
+    /// `replication_strategy` of the group: the name replicas and sources must agree on.
+    pub replication_strategy: Option<String>,
+    /// `[DEFAULT] replication_strategy` (2026.1): dotted path of the Python class the controller means.
+    pub replication_class: Option<String>,
+}
+
+/// `backup_*` and `storage_strategy`.
+#[derive(Debug, Clone)]
+pub struct BackupSettings {
+    /// `storage_strategy`.
+    pub storage_strategy: String,
+    /// `backup_swift_container`.
+    pub container: String,
+    /// `backup_use_gzip_compression`.
+    pub compress: bool,
+    /// `backup_use_openssl_encryption`.
+    pub encrypt: bool,
+    /// `backup_aes_cbc_key`. When absent, Kilo and Train meant [`BackupSettings::PUBLIC_KEY`], later releases no encryption.
+    pub aes_cbc_key: Option<SecretString>,
+    /// `backup_chunk_size`, in bytes.
+    pub chunk_size: u64,
+    /// `backup_segment_max_size`, in bytes.
+    pub segment_max_size: u64,
+    /// `backup_runner_options`: extra options of a backup tool, by strategy.
+    pub runner_options: Vec<(String, String)>,
+    /// `verify_swift_checksum_on_restore`.
+    pub verify_checksum: bool,
+    /// `restore_usage_timeout`.
+    pub restore_timeout: Duration,
+    /// `swift_api_insecure`.
+    pub swift_insecure: bool,
+}
+
+impl BackupSettings {
+    /// Default of `backup_aes_cbc_key` in Kilo and Train: a text, not a secret.
+    pub const PUBLIC_KEY: &'static str = "default_aes_cbc_key";
+}
+
+/// `guest_log_*`.
+#[derive(Debug, Clone)]
+pub struct GuestLogSettings {
+    /// `guest_log_container_name`.
+    pub container: String,
+    /// `guest_log_limit`: bytes of one published piece.
+    pub limit: u64,
+    /// `guest_log_expiry`.
+    pub expiry: Duration,
+}
+
+impl Settings {
+    /// One line per option: `[group] name = value  (file:line, environment or default)`, for `--check-config`. Credentials are `***`.
+    pub fn describe(&self) -> Vec<String> {
+        self.outcomes.iter().map(|outcome| format!("{} = {}  ({})", outcome.option, outcome.shown, outcome.origin)).collect()
+    }
 }

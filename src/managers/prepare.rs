@@ -1,1 +1,131 @@
-//! The template flow of `prepare`.
+//! The template flow of `prepare`: the same steps for every datastore, in an order that never reports success too early.
+//!
+//! Trove's own flow (trove/guestagent/datastore/manager.py: _prepare) creates databases and users after it has reported ACTIVE and ignores
+//! their failure. Here they belong to the preparation: a failed step fails the instance, with its reason.
+
+use std::sync::Arc;
+
+use camino::Utf8PathBuf;
+
+use super::DatastoreManager;
+use crate::config::VolumeSettings;
+use crate::error::{Error, Result, ResultExt};
+use crate::model::PrepareRequest;
+use crate::op::Op;
+use crate::system::command::CommandRunner;
+use crate::system::packages::PackageManager;
+use crate::volume::{Existing, Formatted, Volume};
+
+/// What the flow needs besides the manager.
+#[derive(Debug, Clone)]
+pub struct PrepareEnv {
+    /// Options of the data volume.
+    pub volume: VolumeSettings,
+    /// Starts programs.
+    pub commands: Arc<dyn CommandRunner>,
+    /// Installs packages.
+    pub packages: Arc<dyn PackageManager>,
+}
+
+/// What the controller is to learn of a preparation besides its success.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Outcome {
+    /// Root can log in from outside.
+    pub root_enabled: bool,
+}
+
+/// Prepares the instance. Repeatable: what an earlier, failed attempt has done is found done.
+///
+/// # Errors
+/// The first step that failed, named.
+pub async fn run(op: &Op, manager: &dyn DatastoreManager, env: &PrepareEnv, request: &PrepareRequest) -> Result<Outcome> {
+    refuse_what_is_missing(manager, request)?;
+    install(op, manager, env, request).await.action("install packages")?;
+    if let Some(device) = &request.device_path {
+        volume(op, manager, env, request, device.clone()).await.action(format!("set up the volume {device}"))?;
+    }
+    tracing::info!("configuring the database");
+    manager.prepare_server(op, request).await.action("configure the database")?;
+    populate(op, manager, request).await?;
+    let root_enabled = match manager.root() {
+        Some(root) => root.is_enabled(op).await.action("look whether root is enabled")?,
+        None => false,
+    };
+    tracing::info!("prepared");
+    Ok(Outcome { root_enabled })
+}
+
+/// Requests this build cannot serve fail before anything is touched.
+fn refuse_what_is_missing(manager: &dyn DatastoreManager, request: &PrepareRequest) -> Result<()> {
+    let unsupported =
+        |operation: &str| Err(Error::NotSupported { operation: operation.to_owned(), datastore: manager.descriptor().name.to_owned() });
+    if request.backup_info.is_some() {
+        return unsupported("restore");
+    }
+    if request.snapshot.is_some() {
+        return unsupported("attach_replica");
+    }
+    if request.modules.as_ref().and_then(|modules| modules.as_array()).is_some_and(|modules| !modules.is_empty()) {
+        return unsupported("module_apply");
+    }
+    Ok(())
+}
+
+async fn install(op: &Op, manager: &dyn DatastoreManager, env: &PrepareEnv, request: &PrepareRequest) -> Result<()> {
+    if manager.service().brings_its_own_programs() {
+        return Ok(());
+    }
+    if !request.packages.is_empty() {
+        tracing::info!(packages = ?request.packages, "installing packages");
+        return env.packages.install(op, &request.packages).await;
+    }
+    if manager.is_installed(op).await {
+        return Ok(());
+    }
+    let packages: Vec<String> = manager.descriptor().packages.iter().map(|&name| name.to_owned()).collect();
+    tracing::info!(?packages, "installing the datastore's own packages: the request names none and there is no server");
+    env.packages.install(op, &packages).await
+}
+
+/// Puts the data on the volume: formats it if it is blank, moves what the package left at the mount point, mounts it for good.
+async fn volume(op: &Op, manager: &dyn DatastoreManager, env: &PrepareEnv, request: &PrepareRequest, device: Utf8PathBuf) -> Result<()> {
+    let mount_point = request.mount_point.clone().unwrap_or_else(|| manager.mount_point());
+    let volume = Volume::new(device, &env.volume, env.commands.clone());
+    volume.wait_for_device(op).await?;
+    if volume.mount_points()?.contains(&mount_point) {
+        tracing::info!(%mount_point, "the volume is mounted already");
+        return Ok(());
+    }
+    tracing::info!(device = %volume.device(), %mount_point, "setting up the volume");
+    manager.stop(op).await?;
+    volume.unmount_all(op).await?;
+    let formatted = volume.ensure_formatted(op, Existing::Keep).await?;
+    if matches!(formatted, Formatted::New) {
+        let data = manager.data_directory(&mount_point);
+        let below = data.strip_prefix(&mount_point).ok().filter(|below| !below.as_str().is_empty());
+        volume.migrate_data(op, &mount_point, below).await?;
+    }
+    volume.mount(op, &mount_point, true).await
+}
+
+/// Databases, users and root, as the request wants them.
+async fn populate(op: &Op, manager: &dyn DatastoreManager, request: &PrepareRequest) -> Result<()> {
+    let unsupported = |operation: &str| Error::NotSupported { operation: operation.to_owned(), datastore: manager.descriptor().name.to_owned() };
+    // Members of a cluster get theirs from the cluster's strategy.
+    if request.cluster_config.is_some() {
+        return Ok(());
+    }
+    if !request.databases.is_empty() {
+        let databases = manager.databases().ok_or_else(|| unsupported("create_database"))?;
+        databases.create(op, &request.databases).await.action("create the databases")?;
+    }
+    if !request.users.is_empty() {
+        let users = manager.users().ok_or_else(|| unsupported("create_user"))?;
+        users.create(op, &request.users).await.action("create the users")?;
+    }
+    if let Some(password) = &request.root_password {
+        let root = manager.root().ok_or_else(|| unsupported("enable_root"))?;
+        root.enable(op, Some(password.clone())).await.action("enable root")?;
+    }
+    Ok(())
+}

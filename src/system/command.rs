@@ -101,9 +101,29 @@ impl CommandSpec {
         self.program.rsplit('/').next().unwrap_or(&self.program)
     }
 
+    /// True when the program reads something on standard input.
+    pub fn has_stdin(&self) -> bool {
+        self.stdin.is_some()
+    }
+
+    /// Names of the variables set with [`CommandSpec::env`].
+    pub fn env_names(&self) -> impl Iterator<Item = &str> {
+        self.env.iter().map(|(name, _)| name.as_str())
+    }
+
     /// The argument vector, program first (for tests and for wrapping in another program).
     pub fn argv(&self) -> Vec<&str> {
         std::iter::once(self.program.as_str()).chain(self.args.iter().map(String::as_str)).collect()
+    }
+
+    /// The same arguments, stdin, deadline and accepted codes for another program, `args` before them: for a wrapper that wants
+    /// the program's name in an option of its own.
+    #[must_use]
+    pub fn replace_program(mut self, program: impl Into<String>, mut args: Vec<String>) -> Self {
+        self.program = program.into();
+        args.append(&mut self.args);
+        self.args = args;
+        self
     }
 
     /// The same program run by another: `wrapper` and its arguments come first. Keeps stdin, deadline and accepted codes.
@@ -187,6 +207,29 @@ fn spawn(command: &CommandSpec) -> Result<Child> {
         .kill_on_drop(true)
         .spawn()
         .action(format!("start {}", command.name()))
+}
+
+/// Starts a server that outlives the agent: in a process group of its own, without standard input, its output appended to
+/// `output`. Nothing ends it when the child is dropped; the runtime reaps it once it has ended.
+///
+/// # Errors
+/// [`Error::Io`] when it cannot be started.
+#[expect(clippy::disallowed_methods, reason = "this is the one place that starts processes")]
+pub fn spawn_detached(command: &CommandSpec, output: std::fs::File) -> Result<Child> {
+    let action = format!("start {}", command.name());
+    let errors = output.try_clone().action(action.as_str())?;
+    tokio::process::Command::new(&command.program)
+        .args(&command.args)
+        .envs(command.env.iter().map(|(name, value)| (name, value)))
+        // The agent's own directory may be one that is to be unmounted.
+        .current_dir("/")
+        .stdin(Stdio::null())
+        .stdout(output)
+        .stderr(errors)
+        .process_group(0)
+        .kill_on_drop(false)
+        .spawn()
+        .action(action)
 }
 
 /// A child's process group; killed when dropped, so that no grandchild outlives the operation.

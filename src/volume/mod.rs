@@ -1,1 +1,19 @@
-//! The data volume.
+//! The data volume: format, mount, fstab, unmount, migrate, resize, statistics.
+//!
+//! Knows block devices and file systems, nothing of datastores. Devices are told apart by their number, never by text, and a
+//! device that holds anything is never formatted.
+
+mod aside;
+mod content;
+mod device;
+mod fstab;
+mod holders;
+mod migrate;
+mod mounts;
+mod resize;
+mod stats;
+
+pub use content::FileSystem;
+pub use device::{Existing, Formatted, Volume};
+pub use fstab::FstabEntry;
+pub use stats::{FilesystemStats, filesystem_stats};

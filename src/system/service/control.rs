@@ -6,7 +6,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use camino::Utf8PathBuf;
+use tokio::time::Instant;
 
+use super::docker::{DEFAULT_CONTAINER, Docker, DockerContainer};
+use super::process::Supervisor;
+use super::systemd::Systemd;
 use crate::config::{ServiceControlKind, Settings};
 use crate::error::Result;
 use crate::op::Op;
@@ -29,7 +33,7 @@ pub enum UnitState {
 }
 
 /// How to run the server when nobody else knows (service control `process`, and `docker` when it creates the container).
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct ServerCommand {
     /// Candidate paths of the server program, best first; the first that exists is used.
     pub programs: Vec<Utf8PathBuf>,
@@ -39,6 +43,9 @@ pub struct ServerCommand {
     pub user: String,
     /// Directories that must exist and belong to `user` before the start, such as the socket's.
     pub run_dirs: Vec<Utf8PathBuf>,
+    /// Directories agent and server share besides `run_dirs`: configuration, data volume, logs. A container the agent creates
+    /// gets them at the same path; elsewhere they mean nothing.
+    pub mounts: Vec<Utf8PathBuf>,
     /// Where its standard output and error go.
     pub log_file: Utf8PathBuf,
 }
@@ -99,16 +106,49 @@ pub trait ServiceControl: Send + Sync + fmt::Debug {
         false
     }
 
-    /// Called once on the agent's orderly end. Only `process` has something to do: a server nobody supervises is stopped.
+    /// Called once when the agent has started, before it serves requests: a server that should run, and that nobody else would
+    /// start, is started. Failures are logged: the heartbeat tells the rest.
+    async fn agent_starts(&self, _op: &Op) {}
+
+    /// Called once on the agent's orderly end, with an operation that is not cancelled yet. Only `process` has something to do:
+    /// a server nobody supervises is stopped.
     async fn agent_stops(&self, _op: &Op) {}
 }
 
-/// Chooses the implementation `service_control` names. `names` are candidate units or containers, best first
-/// (`service_name` in the datastore's group goes before them); `server` is how to run it without a service manager.
+/// How long a server that was just started is watched: one that ends within this time "ended at once".
+pub(super) const EARLY_END: Duration = Duration::from_secs(1);
+/// How often its state is asked meanwhile, and while it stops.
+pub(super) const POLL: Duration = Duration::from_millis(100);
+
+/// Watches a server that was just started for [`EARLY_END`]. False when it ended meanwhile.
+pub(super) async fn stays_up(op: &Op, service: &dyn ServiceControl) -> Result<bool> {
+    let deadline = Instant::now() + EARLY_END;
+    let mut ticks = tokio::time::interval(POLL);
+    while Instant::now() < deadline {
+        op.until_cancelled("watch the server start", ticks.tick()).await?;
+        if !matches!(service.state(op).await?, UnitState::Running { .. }) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// Chooses the implementation `service_control` names. `names` are candidate units, best first (`service_name` in the
+/// datastore's group goes before them); `server` is how to run it without a service manager.
 pub fn build(settings: &Settings, names: &[&str], server: ServerCommand, commands: Arc<dyn CommandRunner>) -> Arc<dyn ServiceControl> {
+    let service_name = settings.datastore.service_name.as_deref();
     match settings.service_control {
-        ServiceControlKind::Systemd => Arc::new(super::systemd::Systemd::new(settings, names, commands)),
-        ServiceControlKind::Docker => Arc::new(super::docker::Docker::new(settings, names, server, commands)),
-        ServiceControlKind::Process => Arc::new(super::process::Supervisor::new(settings, server, commands)),
+        ServiceControlKind::Systemd => {
+            let names = service_name.into_iter().chain(names.iter().copied()).map(str::to_owned).collect();
+            Arc::new(Systemd::new(names, commands))
+        }
+        ServiceControlKind::Docker => {
+            let container = service_name.unwrap_or(DEFAULT_CONTAINER).to_owned();
+            let image = settings.datastore.docker_image.clone();
+            Arc::new(Docker::new(DockerContainer { name: container, image, stop_wait: settings.state_change_wait_time }, server, commands))
+        }
+        ServiceControlKind::Process => {
+            Arc::new(Supervisor::new(settings.state_dir.clone(), settings.state_change_wait_time, server, commands))
+        }
     }
 }

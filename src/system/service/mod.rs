@@ -6,3 +6,6 @@ mod process;
 mod systemd;
 
 pub use control::{ServerCommand, ServiceControl, UnitState, build};
+pub use docker::{Docker, DockerContainer};
+pub use process::Supervisor;
+pub use systemd::Systemd;

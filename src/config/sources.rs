@@ -1,0 +1,185 @@
+//! Which files are read, in which order, and what the environment adds.
+//!
+//! Mirrors `find_config_files`, `_parse_config_files`, `ConfigFileAction` and `ConfigDirAction` of oslo_config/cfg.py.
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::fs;
+use std::io;
+
+use camino::{Utf8Path, Utf8PathBuf};
+use secrecy::SecretString;
+
+use super::error::{ConfigError, Origin};
+use super::ini::parse_leniently;
+use super::lookup::{Layers, LoadedFile};
+
+/// Trove's project name, of which `trove.conf` and `~/.trove` are made.
+const PROJECT: &str = "trove";
+/// The name the default files go by, whatever the binary is called.
+const PROGRAM: &str = "trove-guestagent";
+
+/// A `--config-file` or `--config-dir` of the command line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ConfigArgument {
+    /// `--config-file`.
+    File(Utf8PathBuf),
+    /// `--config-dir`: every `*.conf` in it, sorted by name.
+    Dir(Utf8PathBuf),
+}
+
+impl ConfigArgument {
+    /// The arguments with ids `config_file` and `config_dir` of a parsed command line, in the order they were given.
+    pub fn in_order(matches: &clap::ArgMatches) -> Vec<ConfigArgument> {
+        let of = |id: &str, make: fn(Utf8PathBuf) -> ConfigArgument| -> Vec<(usize, ConfigArgument)> {
+            let values = matches.try_get_many::<Utf8PathBuf>(id).ok().flatten().into_iter().flatten();
+            matches.indices_of(id).into_iter().flatten().zip(values.cloned().map(make)).collect()
+        };
+        let mut found = of("config_file", ConfigArgument::File);
+        found.extend(of("config_dir", ConfigArgument::Dir));
+        found.sort_by_key(|(index, _)| *index);
+        found.into_iter().map(|(_, argument)| argument).collect()
+    }
+}
+
+/// Everything outside the agent that decides what is read.
+#[derive(Debug, Clone)]
+pub struct Sources {
+    /// The command line's share, in the order given; later wins.
+    pub arguments: Vec<ConfigArgument>,
+    /// Variables named `OS_<GROUP>__<OPTION>`; they win over files.
+    pub environment: BTreeMap<String, SecretString>,
+    /// What `~` means.
+    pub home: Option<Utf8PathBuf>,
+    /// Folders searched for default files, the first that has one wins: `~/.trove ~ /etc/trove /etc` and a snap's own.
+    pub default_dirs: Vec<Utf8PathBuf>,
+}
+
+impl Sources {
+    /// The sources of this process: its environment, and the home of its user.
+    pub fn of_process(arguments: Vec<ConfigArgument>) -> Self {
+        let text = |value: &OsStr| value.to_str().map(Utf8PathBuf::from);
+        let variable = |name: &str| std::env::var_os(name).and_then(|value| text(&value)).filter(|path| !path.as_str().is_empty());
+        // systemd sets HOME only for units with User=, and Python's expanduser then asks the user database.
+        let home = variable("HOME").or_else(|| {
+            let user = nix::unistd::User::from_uid(nix::unistd::getuid()).ok().flatten()?;
+            Utf8PathBuf::from_path_buf(user.dir).ok()
+        });
+        let mut default_dirs: Vec<Utf8PathBuf> = Vec::new();
+        if let Some(home) = &home {
+            default_dirs.extend([home.join(format!(".{PROJECT}")), home.clone()]);
+        }
+        default_dirs.extend([Utf8PathBuf::from("/etc").join(PROJECT), Utf8PathBuf::from("/etc")]);
+        default_dirs.extend(["SNAP_COMMON", "SNAP"].into_iter().filter_map(variable).map(|dir| dir.join("etc").join(PROJECT)));
+        let environment = std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+            .filter(|(name, _)| name.starts_with("OS_") && name.contains("__"))
+            .map(|(name, value)| (name, SecretString::from(value)))
+            .collect();
+        Sources { arguments, environment, home, default_dirs }
+    }
+
+    /// Reads everything. Files that cannot be read and malformed lines are mistakes; the rest of what was read still counts, so
+    /// that further mistakes are found in the same run.
+    pub(super) fn read(&self) -> Gathered {
+        let mut gathered = Gathered::default();
+        gathered.layers.environment = self.environment.clone();
+        if !self.arguments.iter().any(|argument| matches!(argument, ConfigArgument::File(_))) {
+            for path in self.defaults(".conf") {
+                gathered.file(&path);
+            }
+        }
+        if !self.arguments.iter().any(|argument| matches!(argument, ConfigArgument::Dir(_))) {
+            for path in self.defaults(".conf.d") {
+                gathered.dir(&path);
+            }
+        }
+        for argument in &self.arguments {
+            match argument {
+                ConfigArgument::File(path) => gathered.file(&self.expand_home(path)),
+                ConfigArgument::Dir(path) => gathered.dir(&self.expand_home(path)),
+            }
+        }
+        gathered
+    }
+
+    /// `trove` and `trove-guestagent` with `suffix`, each from the first folder that has it.
+    fn defaults(&self, suffix: &str) -> Vec<Utf8PathBuf> {
+        [PROJECT, PROGRAM]
+            .into_iter()
+            .filter_map(|name| self.default_dirs.iter().map(|dir| dir.join(format!("{name}{suffix}"))).find(|path| path.exists()))
+            .collect()
+    }
+
+    fn expand_home(&self, path: &Utf8Path) -> Utf8PathBuf {
+        match (&self.home, path.strip_prefix("~")) {
+            (Some(home), Ok(rest)) => home.join(rest),
+            _ => path.to_owned(),
+        }
+    }
+}
+
+/// What reading brought.
+#[derive(Debug, Default)]
+pub(super) struct Gathered {
+    pub(super) layers: Layers,
+    pub(super) errors: Vec<ConfigError>,
+    /// Folders searched, for the message that something required is missing.
+    pub(super) dirs: Vec<Utf8PathBuf>,
+}
+
+impl Gathered {
+    fn file(&mut self, path: &Utf8Path) {
+        match fs::read(path) {
+            Ok(bytes) => self.text(path, &bytes),
+            Err(error) => {
+                let advice = match error.kind() {
+                    io::ErrorKind::NotFound => "write the file, or take it off the command line",
+                    io::ErrorKind::PermissionDenied => "run the agent as root, or let its user read the file",
+                    io::ErrorKind::IsADirectory => "give a folder with --config-dir",
+                    _ => "make the file readable",
+                };
+                self.errors.push(ConfigError::new(Origin::whole_file(path), format!("cannot be read ({error}); {advice}")));
+            }
+        }
+    }
+
+    fn dir(&mut self, path: &Utf8Path) {
+        self.dirs.push(path.to_owned());
+        let names =
+            fs::read_dir(path).and_then(|entries| entries.map(|entry| entry.map(|entry| entry.file_name())).collect::<Result<Vec<_>, _>>());
+        match names {
+            Ok(names) => {
+                let mut names: Vec<String> = names.into_iter().filter_map(|name| name.into_string().ok()).collect();
+                names.retain(|name| name.ends_with(".conf") && !name.starts_with('.'));
+                names.sort_unstable();
+                for name in names {
+                    self.file(&path.join(name));
+                }
+            }
+            Err(error) => {
+                let advice = match error.kind() {
+                    io::ErrorKind::NotFound => "create it, or correct --config-dir",
+                    io::ErrorKind::NotADirectory => "give a file with --config-file",
+                    _ => "run the agent as root, or let its user read the folder",
+                };
+                self.errors.push(ConfigError::new(Origin::whole_file(path), format!("cannot be read as a folder ({error}); {advice}")));
+            }
+        }
+    }
+
+    pub(super) fn text(&mut self, path: &Utf8Path, bytes: &[u8]) {
+        let text = String::from_utf8_lossy(bytes);
+        let bad_lines = bytes.split(|byte| *byte == b'\n').enumerate();
+        for (index, line) in bad_lines.filter(|(_, line)| !line.starts_with(b"#") && !line.starts_with(b";")) {
+            if std::str::from_utf8(line).is_err() {
+                self.errors
+                    .push(ConfigError::new(Origin::File(path.to_owned(), index + 1), "the line is not UTF-8; save the file as UTF-8"));
+            }
+        }
+        let (ini, errors) = parse_leniently(&text);
+        let place = |line| Origin::File(path.to_owned(), line);
+        self.errors.extend(errors.into_iter().map(|error| ConfigError::new(place(error.line), error.message)));
+        self.layers.files.push(LoadedFile { path: path.to_owned(), ini });
+    }
+}

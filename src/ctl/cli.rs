@@ -1,0 +1,108 @@
+//! The command line of `trove-guestctl`.
+
+use std::io::Write;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use camino::Utf8PathBuf;
+use clap::{Args, Parser, Subcommand};
+
+use super::remote::Remote;
+use super::{call, watch};
+
+/// Drives and watches Trove guests over the message broker, without a controller.
+#[derive(Debug, Parser)]
+#[command(version, about, long_about = None)]
+pub struct Cli {
+    #[command(flatten)]
+    broker: BrokerArgs,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Where the broker is. By default: what the files of `/etc/trove/conf.d` say, as on a guest.
+#[derive(Debug, Args)]
+pub(super) struct BrokerArgs {
+    /// Directory with trove-guestagent.conf (and guest_info.conf).
+    #[arg(long, global = true, default_value = "/etc/trove/conf.d")]
+    pub(super) config_dir: Utf8PathBuf,
+    /// File that holds a transport_url, such as rabbit://user:password@host:5672/ (a file, because a command line shows passwords).
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(super) transport_url_file: Option<Utf8PathBuf>,
+    /// control_exchange, when there is no configuration to read.
+    #[arg(long, global = true, default_value = "openstack")]
+    pub(super) exchange: String,
+    /// File that holds the guest's instance_rpc_encr_key; without it, the configuration's key or none.
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(super) key_file: Option<Utf8PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Sends a guest one RPC and prints the answer as JSON.
+    ///
+    /// Arguments are NAME=JSON (`limit=5`, `databases='[{"_name": "shop"}]'`); what is not JSON is taken as text. Put passwords into a file:
+    /// `--args-file FILE`, or `-` for standard input.
+    Call(CallArgs),
+    /// Stands in for the conductor: consumes its queue and prints what guests say. Not beside a real conductor: each message reaches one of the two.
+    Watch(WatchArgs),
+}
+
+/// `call`.
+#[derive(Debug, Args)]
+pub(super) struct CallArgs {
+    /// The guest's id.
+    pub(super) guest: String,
+    /// RPC method, such as rpc_ping or list_users.
+    pub(super) method: String,
+    /// NAME=JSON.
+    pub(super) args: Vec<String>,
+    /// A JSON object of arguments, from a file or `-`.
+    #[arg(long, value_name = "FILE")]
+    pub(super) args_file: Option<Utf8PathBuf>,
+    /// Do not wait for an answer.
+    #[arg(long)]
+    pub(super) cast: bool,
+    /// RPC version to ask for.
+    #[arg(long, default_value = "1.0")]
+    pub(super) rpc_version: String,
+    /// Seconds to wait for the answer.
+    #[arg(long, default_value_t = 60)]
+    pub(super) timeout: u64,
+}
+
+/// `watch`.
+#[derive(Debug, Args)]
+pub(super) struct WatchArgs {
+    /// The conductor's queue.
+    #[arg(long, default_value = "trove-conductor")]
+    pub(super) queue: String,
+    /// End after this many messages.
+    #[arg(long)]
+    pub(super) count: Option<usize>,
+    /// End after this many seconds.
+    #[arg(long)]
+    pub(super) seconds: Option<u64>,
+}
+
+/// Runs a command; its errors are printed.
+pub async fn run(cli: Cli) -> ExitCode {
+    let outcome = match Remote::connect(&cli.broker).await {
+        Ok(remote) => match cli.command {
+            Command::Call(args) => call::run(&remote, args).await,
+            Command::Watch(args) => {
+                let limit = args.seconds.map_or(Duration::MAX, Duration::from_secs);
+                watch::run(&remote, &args.queue, args.count, limit).await
+            }
+        },
+        Err(error) => Err(error),
+    };
+    match outcome {
+        Ok(code) => code,
+        Err(error) => {
+            // Nowhere to go when standard error is closed.
+            writeln!(std::io::stderr(), "trove-guestctl: {error}").ok();
+            ExitCode::FAILURE
+        }
+    }
+}

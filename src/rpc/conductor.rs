@@ -1,0 +1,164 @@
+//! Casts to the conductor (trove/conductor/api.py).
+
+use std::sync::{Arc, Mutex};
+
+use serde_json::{Map, Value, json};
+
+use super::crypto::InstanceKey;
+use super::envelope::{fresh_id, seal};
+use super::publisher::{Publisher, Routing};
+use crate::config::Settings;
+use crate::error::{Error, Result};
+use crate::journal;
+use crate::model::RequestContext;
+use crate::system::files;
+
+/// Casts to the conductor. Each returns when the broker has confirmed it.
+#[derive(Debug)]
+pub struct Conductor {
+    settings: Arc<Settings>,
+    publisher: Publisher,
+    key: Option<InstanceKey>,
+    clock: SentClock,
+}
+
+impl Conductor {
+    /// Casts go to `conductor_queue` through `publisher`.
+    ///
+    /// # Errors
+    /// The state directory cannot be read.
+    pub fn new(settings: Arc<Settings>, publisher: Publisher, key: Option<InstanceKey>) -> Result<Self> {
+        let clock = SentClock::load(&settings)?;
+        Ok(Conductor { settings, publisher, key, clock })
+    }
+
+    /// The connection casts leave over.
+    pub fn publisher(&self) -> &Publisher {
+        &self.publisher
+    }
+
+    /// `heartbeat` with a status description.
+    ///
+    /// # Errors
+    /// The agent is ending.
+    pub async fn heartbeat(&self, service_status: &str) -> Result<()> {
+        let args = json!({
+            "instance_id": self.settings.guest_id,
+            "sent": self.clock.next(),
+            "payload": {"service_status": service_status},
+        });
+        self.cast("heartbeat", args, &Map::new()).await
+    }
+
+    /// `report_root`: root can log in from outside. Kilo requires `user`; later conductors still accept it.
+    ///
+    /// # Errors
+    /// The agent is ending.
+    pub async fn report_root(&self, context: &RequestContext) -> Result<()> {
+        self.cast("report_root", json!({"instance_id": self.settings.guest_id, "user": "root"}), &context.raw.0).await
+    }
+
+    /// Tells how an operation ended, if its request carried a notification to be answered by the guest.
+    /// `payload` is merged into the notification.
+    ///
+    /// # Errors
+    /// The agent is ending.
+    pub async fn notify(&self, context: &RequestContext, payload: Map<String, Value>, outcome: &Result<Value>) -> Result<()> {
+        let Some(notification) = context.guest_notification() else { return Ok(()) };
+        let mut notification = notification.clone();
+        match outcome {
+            Ok(_) => {
+                notification.extend(payload);
+                let args = json!({"serialized_notification": notification, "notification_args": {}});
+                self.cast("notify_end", args, &context.raw.0).await
+            }
+            Err(error) => {
+                notification.insert("instance_id".into(), json!(self.settings.guest_id));
+                let args = json!({
+                    "serialized_notification": notification,
+                    "message": error.to_string(),
+                    "exception": [format!("{}: {error}\n", error.trove_class().class)],
+                });
+                self.cast("notify_exc_info", args, &context.raw.0).await
+            }
+        }
+    }
+
+    async fn cast(&self, method: &str, args: Value, context: &Map<String, Value>) -> Result<()> {
+        let message = self.message(method, args, context)?;
+        let routing =
+            Routing { exchange: self.settings.control_exchange.clone(), key: self.settings.conductor_queue.clone(), mandatory: false };
+        self.publisher.publish(&routing, &seal(&message)).await.map(|_| ())
+    }
+
+    /// The inner message. With a key, each argument is a JSON string that names this instance, so that the conductor finds the
+    /// key (trove/common/rpc/conductor_guest_serializer.py).
+    fn message(&self, method: &str, args: Value, context: &Map<String, Value>) -> Result<Map<String, Value>> {
+        let mut message = Map::new();
+        message.insert("method".into(), json!(method));
+        message.insert("version".into(), json!("1.0"));
+        message.insert("_unique_id".into(), json!(fresh_id()));
+        let Value::Object(args) = args else { return Err(Error::guest("casts have named arguments")) };
+        let Some(key) = &self.key else {
+            message.insert("args".into(), Value::Object(args));
+            message.extend(context.iter().map(|(name, value)| (format!("_context_{name}"), value.clone())));
+            return Ok(message);
+        };
+        let guest = &self.settings.guest_id;
+        let mut sealed = Map::new();
+        for (name, value) in args {
+            let entity = json!({"entity": key.encrypt(&value)?, "csz-instance-id": guest});
+            sealed.insert(name, Value::String(entity.to_string()));
+        }
+        message.insert("args".into(), Value::Object(sealed));
+        message.insert("_context_context".into(), Value::String(key.encrypt(&Value::Object(context.clone()))?));
+        message.insert("_context_csz-instance-id".into(), json!(guest));
+        Ok(message)
+    }
+}
+
+/// `sent` of heartbeats: seconds since 1970, strictly increasing, also over restarts and clocks set back. The conductor drops what is not
+/// newer than the last it saw (trove/conductor/manager.py: _message_too_old).
+#[derive(Debug)]
+struct SentClock {
+    last: Mutex<f64>,
+    file: camino::Utf8PathBuf,
+}
+
+/// A double has a resolution of 2.4e-7 s in this century.
+const TICK: f64 = 1e-6;
+
+impl SentClock {
+    fn load(settings: &Settings) -> Result<Self> {
+        let file = settings.state_dir.join("last_sent");
+        let last = files::read_optional(&file)?.and_then(|text| text.trim().parse().ok()).unwrap_or(0.0);
+        Ok(SentClock { last: Mutex::new(last), file })
+    }
+
+    fn next(&self) -> f64 {
+        let mut last = self.last.lock().expect("never poisoned: no panics while held");
+        *last = journal::now().max(*last + TICK);
+        // Best effort: without the file only a clock set back over a restart is noticed by nobody.
+        if let Err(error) = std::fs::write(&self.file, format!("{:.6}\n", *last)) {
+            tracing::debug!(%error, "failed to remember the time of the last heartbeat");
+        }
+        *last
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sent_never_goes_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = camino::Utf8PathBuf::from_path_buf(dir.path().join("last_sent")).unwrap();
+        let future = journal::now() + 3600.0;
+        let clock = SentClock { last: Mutex::new(future), file: file.clone() };
+        let first = clock.next();
+        let second = clock.next();
+        assert!(first > future && second > first);
+        assert!(std::fs::read_to_string(file).unwrap().trim().parse::<f64>().unwrap() >= future);
+    }
+}

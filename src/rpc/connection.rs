@@ -1,0 +1,157 @@
+//! Connections to the broker: which host, how to log in, and trying again until one answers.
+//!
+//! The agent supervises its own connections instead of using lapin's recovery: `transport_url` may name several
+//! brokers, and a new connection must look at the queue again.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use lapin::tcp::{OwnedIdentity, OwnedTLSConfig};
+use lapin::uri::{AMQPAuthority, AMQPQueryString, AMQPScheme, AMQPUri, AMQPUserInfo, SASLMechanism};
+use lapin::{Connection, ConnectionProperties};
+use secrecy::ExposeSecret;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::{BrokerHost, BrokerSettings, LoginMethod, Settings};
+use crate::error::{Error, Result, ResultExt};
+
+/// How long one host may take for TCP, TLS and the AMQP handshake together.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What a connection is for; shown in the broker's connection name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::IntoStaticStr)]
+#[strum(serialize_all = "lowercase")]
+pub enum ConnectionPurpose {
+    /// Consumes the guest's queue.
+    Listen,
+    /// Publishes replies and casts.
+    Send,
+}
+
+/// The brokers of the configuration.
+#[derive(Debug)]
+pub struct Broker {
+    settings: Arc<Settings>,
+    /// Index of the host to try next; shared, so that both connections move on together.
+    next: AtomicUsize,
+}
+
+impl Broker {
+    /// Nothing is connected yet.
+    pub fn new(settings: Arc<Settings>) -> Self {
+        Broker { settings, next: AtomicUsize::new(0) }
+    }
+
+    /// The agent's configuration.
+    pub fn settings(&self) -> &Arc<Settings> {
+        &self.settings
+    }
+
+    /// Connects to the first broker that answers, trying for ever with the intervals of the configuration. `None` when
+    /// cancelled. An outage is logged once, and its end.
+    pub async fn connect(&self, purpose: ConnectionPurpose, cancel: &CancellationToken) -> Option<Connection> {
+        let broker = &self.settings.broker;
+        let mut pause = broker.retry_interval;
+        let mut failures = 0_u32;
+        loop {
+            for _ in 0..broker.hosts.len() {
+                let attempt = tokio::select! {
+                    // Cancel-safe: a half-made connection is dropped, which closes it.
+                    attempt = self.connect_next(purpose) => attempt,
+                    () = cancel.cancelled() => return None,
+                };
+                match attempt {
+                    Ok(connection) => {
+                        if failures > 0 {
+                            tracing::info!(purpose = purpose_name(purpose), failures, "connected to the message broker again");
+                        }
+                        return Some(connection);
+                    }
+                    Err(error) if failures == 0 => {
+                        tracing::warn!(purpose = purpose_name(purpose), %error, "failed to connect to the message broker; trying again");
+                    }
+                    Err(error) => tracing::debug!(purpose = purpose_name(purpose), %error, "failed to connect to the message broker"),
+                }
+                failures += 1;
+            }
+            tokio::select! {
+                // Cancel-safe: a timer.
+                () = tokio::time::sleep(pause) => {}
+                () = cancel.cancelled() => return None,
+            }
+            pause = (pause + broker.retry_backoff).min(broker.interval_max.max(broker.retry_interval));
+        }
+    }
+
+    async fn connect_next(&self, purpose: ConnectionPurpose) -> Result<Connection> {
+        let hosts = &self.settings.broker.hosts;
+        let index = self.next.load(Ordering::Relaxed) % hosts.len();
+        let host = &hosts[index];
+        let place = format!("{}:{}", host.host, host.port);
+        let result = match tokio::time::timeout(CONNECT_TIMEOUT, connect_to(&self.settings, host, purpose)).await {
+            Ok(result) => result,
+            Err(_) => Err(Error::Timeout { action: "AMQP handshake".into(), after: CONNECT_TIMEOUT, detail: String::new() }),
+        };
+        if result.is_err() {
+            // Only the first of two connections to notice moves on, so that they do not skip a host between them.
+            self.next.compare_exchange(index, (index + 1) % hosts.len(), Ordering::Relaxed, Ordering::Relaxed).ok();
+        }
+        result.action(format!("connect to {place}"))
+    }
+}
+
+fn purpose_name(purpose: ConnectionPurpose) -> &'static str {
+    purpose.into()
+}
+
+async fn connect_to(settings: &Settings, host: &BrokerHost, purpose: ConnectionPurpose) -> Result<Connection> {
+    let broker = &settings.broker;
+    let uri = AMQPUri {
+        scheme: if broker.tls.is_some() { AMQPScheme::AMQPS } else { AMQPScheme::AMQP },
+        authority: AMQPAuthority {
+            userinfo: AMQPUserInfo { username: host.user.clone(), password: host.password.expose_secret().to_owned() },
+            host: host.host.clone(),
+            port: host.port,
+        },
+        vhost: broker.virtual_host.clone(),
+        query: AMQPQueryString {
+            heartbeat: Some(u16::try_from(broker.heartbeat.as_secs()).unwrap_or(u16::MAX)),
+            auth_mechanism: Some(match broker.login_method {
+                LoginMethod::AmqPlain => SASLMechanism::AMQPlain,
+                LoginMethod::Plain => SASLMechanism::Plain,
+                LoginMethod::External => SASLMechanism::External,
+            }),
+            ..Default::default()
+        },
+    };
+    let name = format!("trove-guestagent:{}:{}:{}", std::process::id(), settings.guest_id, purpose_name(purpose));
+    let properties = ConnectionProperties::default().with_connection_name(name.into());
+    let runtime = lapin::runtime::default_runtime().map_err(|error| Error::guest(format!("no runtime for AMQP: {error}")))?;
+    Connection::connect_uri_with_config(uri, properties, tls_config(broker)?, runtime)
+        .await
+        .map_err(|error| Error::guest(format!("{error}{}", hint(&error))))
+}
+
+fn tls_config(broker: &BrokerSettings) -> Result<OwnedTLSConfig> {
+    let Some(tls) = &broker.tls else { return Ok(OwnedTLSConfig::default()) };
+    let read = |path: &camino::Utf8PathBuf| std::fs::read(path).action(format!("read {path}"));
+    let identity = match (&tls.cert_file, &tls.key_file) {
+        (Some(cert), Some(key)) => Some(OwnedIdentity::PKCS8 { pem: read(cert)?, key: read(key)? }),
+        _ => None,
+    };
+    let cert_chain = tls.ca_file.as_ref().map(|path| std::fs::read_to_string(path).action(format!("read {path}"))).transpose()?;
+    Ok(OwnedTLSConfig { identity, cert_chain })
+}
+
+/// What an operator can do about the commonest refusals.
+fn hint(error: &lapin::Error) -> &'static str {
+    let text = error.to_string();
+    if text.contains("ACCESS_REFUSED") {
+        " (check user, password and rabbit_login_method in transport_url)"
+    } else if text.contains("NOT_ALLOWED") {
+        " (check the virtual host in transport_url, and the user's permissions on it)"
+    } else {
+        ""
+    }
+}

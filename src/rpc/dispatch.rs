@@ -1,0 +1,237 @@
+//! From a typed request to a facet of the datastore, and back to JSON: the one exhaustive match.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+
+use super::conductor::Conductor;
+use super::request::Request;
+use crate::config::Settings;
+use crate::error::{Error, Result};
+use crate::managers::prepare::{self, PrepareEnv};
+use crate::managers::{ConfigGroups, DatabaseAdmin, DatastoreManager, RootAccess, UserAdmin};
+use crate::model::{Page, PrepareRequest};
+use crate::op::Op;
+use crate::status::{Phase, StatusTracker};
+use crate::system::facts;
+use crate::volume::{self, Volume};
+
+/// Answers requests.
+#[derive(Debug)]
+pub struct Dispatcher {
+    /// The agent's configuration.
+    pub settings: Arc<Settings>,
+    /// The datastore.
+    pub manager: Arc<dyn DatastoreManager>,
+    /// The instance's phase.
+    pub status: Arc<StatusTracker>,
+    /// Casts.
+    pub conductor: Arc<Conductor>,
+    /// What `prepare` needs besides the manager.
+    pub prepare: PrepareEnv,
+}
+
+impl Dispatcher {
+    /// Whether the method exists on this guest at all.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchMethod`].
+    pub fn admits(&self, method: &str) -> Result<()> {
+        let off = method == "oslo_rpc_server_ping" && !self.settings.rpc_ping_enabled;
+        if off || !self.manager.has_method(method) { Err(Error::NoSuchMethod { method: method.to_owned() }) } else { Ok(()) }
+    }
+
+    /// Runs a request. Where the Python agent notifies the conductor of an operation's end, so does this.
+    ///
+    /// # Errors
+    /// What the caller is to be told.
+    pub async fn dispatch(&self, op: &Op, request: Request) -> Result<Value> {
+        let notifies = request.notifies_its_end();
+        let is_prepare = matches!(request, Request::Prepare(_));
+        let outcome = self.run(op, request).await;
+        if notifies {
+            self.notify(op, is_prepare, &outcome).await;
+        }
+        outcome
+    }
+
+    /// The agent ended in the middle of this request: tells the conductor, and says what to answer.
+    pub async fn interrupted(&self, op: &Op, request: &Request) -> Error {
+        let is_prepare = matches!(request, Request::Prepare(_));
+        let advice = if is_prepare { "delete the instance and create it again" } else { "look at the instance and repeat the call" };
+        let error = || Error::Interrupted { method: request.method().to_owned(), advice: advice.to_owned() };
+        tracing::error!(error = %error(), "an operation was cut short by the agent's end");
+        if is_prepare {
+            self.enter_failed(&error());
+        }
+        if request.notifies_its_end() {
+            self.notify(op, is_prepare, &Err(error())).await;
+        }
+        self.status.report_now();
+        error()
+    }
+
+    async fn notify(&self, op: &Op, is_prepare: bool, outcome: &Result<Value>) {
+        let mut payload = Map::new();
+        if is_prepare {
+            payload.insert("instance_id".into(), json!(self.settings.guest_id));
+        }
+        if let Err(error) = self.conductor.notify(&op.context, payload, outcome).await {
+            tracing::warn!(%error, "failed to notify the conductor of the operation's end");
+        }
+    }
+
+    fn enter_failed(&self, error: &Error) {
+        if let Err(error) = self.status.enter(Phase::Failed { reason: error.to_string() }) {
+            tracing::error!(%error, "failed to note that the instance has failed");
+        }
+    }
+
+    #[expect(clippy::too_many_lines, reason = "one line a method: the table is the point")]
+    async fn run(&self, op: &Op, request: Request) -> Result<Value> {
+        use Request::*;
+        let method = request.method();
+        let users = || self.facet(method, self.manager.users());
+        let databases = || self.facet(method, self.manager.databases());
+        let root = || self.facet(method, self.manager.root());
+        let config = || self.facet(method, self.manager.config());
+        match request {
+            RpcPing(_) => Ok(json!(true)),
+            OsloRpcServerPing(_) => Ok(json!("pong")),
+            Prepare(request) => self.prepare(op, &request).await,
+            Restart(_) => self.restart(op).await,
+            StopDb(args) => self.stop(op, args.do_not_start_on_reboot).await,
+            StartDbWithConfChanges(args) => self.start_with_configuration(op, &args.config_contents).await,
+            ResetConfiguration(args) => {
+                done(self.manager.reset_configuration(op, &args.configuration.config_contents).await)
+            }
+            PreUpgrade(_) => Ok(json!({})),
+            GetFilesystemStats(_) => self.filesystem_stats(),
+            MountVolume(args) => {
+                let mount_point = args.mount_point.unwrap_or_else(|| self.manager.mount_point());
+                done(self.volume(args.device_path).mount(op, &mount_point, false).await)
+            }
+            UnmountVolume(args) => {
+                let mount_point = args.mount_point.unwrap_or_else(|| self.manager.mount_point());
+                done(self.volume(args.device_path).unmount(op, &mount_point).await)
+            }
+            ResizeFs(args) => done(self.volume(args.device_path).resize(op, args.online).await),
+            GetHwinfo(_) => to_value(facts::hwinfo()?),
+            GetDiagnostics(_) => to_value(facts::diagnostics()?),
+            UpdateOverrides(args) => done(ConfigGroups::update(config()?, op, &args.overrides, args.remove).await),
+            ApplyOverrides(args) => done(config()?.apply(op, &args.overrides).await),
+            CreateDatabase(args) => done(DatabaseAdmin::create(databases()?, op, &args.databases).await),
+            ListDatabases(args) => page(databases()?.list(op, &args.into()).await?),
+            DeleteDatabase(args) => done(databases()?.delete(op, &args.database).await),
+            CreateUser(args) => done(UserAdmin::create(users()?, op, &args.users).await),
+            ListUsers(args) => page(users()?.list(op, &args.into()).await?),
+            GetUser(args) => to_value(users()?.get(op, &args.username, args.hostname.as_deref()).await?),
+            DeleteUser(args) => done(users()?.delete(op, &args.user).await),
+            ChangePasswords(args) => done(users()?.change_passwords(op, &args.users).await),
+            UpdateAttributes(args) => {
+                done(users()?.update_attributes(op, &args.username, args.hostname.as_deref(), &args.user_attrs).await)
+            }
+            ListAccess(args) => to_value(users()?.list_access(op, &args.username, args.hostname.as_deref()).await?),
+            GrantAccess(args) => done(users()?.grant_access(op, &args.username, args.hostname.as_deref(), &args.databases).await),
+            RevokeAccess(args) => done(users()?.revoke_access(op, &args.username, args.hostname.as_deref(), &args.database).await),
+            EnableRoot(_) => to_value(RootAccess::enable(root()?, op, None).await?),
+            EnableRootWithPassword(args) => to_value(root()?.enable(op, args.root_password).await?),
+            DisableRoot(_) => done(root()?.disable(op).await),
+            IsRootEnabled(_) => to_value(root()?.is_enabled(op).await?),
+            ClusterComplete(_) => done(self.status.enter(Phase::Active)),
+            UpdateGuest(_) | Upgrade(_) | PostUpgrade(_) | Rebuild(_) | GetRootPassword(_) | CreateBackup(_) | PreCreateBackup(_)
+            | PostCreateBackup(_) | BackupRequiredForReplication(_) | GetReplicationSnapshot(_) | AttachReplicationSlave(_)
+            | AttachReplica(_) | DetachReplica(_) | GetReplicaContext(_) | MakeReadOnly(_) | EnableAsMaster(_) | GetLastTxn(_)
+            | GetLatestTxnId(_) | GetTxnCount(_) | WaitForTxn(_) | CleanupSourceOnReplicaDetach(_) | DemoteReplicationMaster(_)
+            | GuestLogList(_) | GuestLogAction(_) | ModuleList(_) | ModuleApply(_) | ModuleRemove(_) | SslShow(_) | SslAction(_)
+            | SslRollback(_) | AddShard(_) | AddMembers(_) | AddConfigServers(_) | GetKey(_) | PrepPrimary(_) | CreateAdminUser(_)
+            | StoreAdminPassword(_) | GetReplicaSetName(_) | GetAdminPassword(_) | IsShardActive(_) | GetPublicKeys(_)
+            | AuthorizePublicKeys(_) | InstallCluster(_) | GrowCluster(_) | ShrinkCluster(_) | MarkDesignKsafe(_) | GetNodeIp(_)
+            | GetNodeIdForRemoval(_) | RemoveNodes(_) | ClusterMeet(_) | ClusterAddslots(_) | GetDataCenter(_) | GetRack(_)
+            | SetSeeds(_) | GetSeeds(_) | SetAutoBootstrap(_) | NodeCleanupBegin(_) | NodeCleanup(_) | NodeDecommission(_)
+            | ClusterSecure(_) | GetAdminCredentials(_) | StoreAdminCredentials(_) | ResetAdminPassword(_) | GetClusterContext(_)
+            | WriteClusterConfigurationOverrides(_) => Err(self.not_supported(method)),
+        }
+    }
+
+    fn not_supported(&self, operation: &str) -> Error {
+        Error::NotSupported { operation: operation.to_owned(), datastore: self.settings.datastore_manager.clone() }
+    }
+
+    fn facet<T>(&self, operation: &str, facet: Option<T>) -> Result<T> {
+        facet.ok_or_else(|| self.not_supported(operation))
+    }
+
+    /// `prepare` with its consequences for the instance's phase: a failed step fails the instance, whichever it was.
+    async fn prepare(&self, op: &Op, request: &PrepareRequest) -> Result<Value> {
+        self.status.enter(Phase::Preparing)?;
+        match prepare::run(op, &*self.manager, &self.prepare, request).await {
+            Ok(outcome) => {
+                let phase = if request.cluster_config.is_some() { Phase::ClusterReady } else { Phase::Active };
+                self.status.enter(phase)?;
+                if outcome.root_enabled
+                    && let Err(error) = self.conductor.report_root(&op.context).await
+                {
+                    tracing::warn!(%error, "failed to report that root is enabled");
+                }
+                Ok(Value::Null)
+            }
+            // Cut short by the agent's own end: the journal has it, and the next start reports it.
+            Err(error) if op.cancel.is_cancelled() => Err(error),
+            Err(error) => {
+                self.enter_failed(&error);
+                Err(error)
+            }
+        }
+    }
+
+    async fn restart(&self, op: &Op) -> Result<Value> {
+        let _quiet = self.status.quiet();
+        self.manager.stop(op).await?;
+        done(self.manager.start(op).await)
+    }
+
+    /// `stop_db`: the task manager then waits for a heartbeat that says SHUTDOWN, so one is sent at once.
+    async fn stop(&self, op: &Op, keep_down: bool) -> Result<Value> {
+        let _quiet = self.status.quiet();
+        if keep_down {
+            self.manager.service().set_enabled(op, false).await?;
+        }
+        done(self.manager.stop(op).await)
+    }
+
+    async fn start_with_configuration(&self, op: &Op, config_contents: &str) -> Result<Value> {
+        let _quiet = self.status.quiet();
+        self.manager.stop(op).await?;
+        self.manager.start_with_configuration(op, config_contents).await?;
+        done(self.manager.service().set_enabled(op, true).await)
+    }
+
+    /// `get_filesystem_stats` ignores its argument, as Trove does, and looks at the datastore's mount point.
+    fn filesystem_stats(&self) -> Result<Value> {
+        let mut stats = to_value(volume::filesystem_stats(&self.manager.mount_point())?)?;
+        if let Some(stats) = stats.as_object_mut() {
+            stats.insert("mgr_extra_info".into(), json!({}));
+        }
+        Ok(stats)
+    }
+
+    fn volume(&self, device: Option<camino::Utf8PathBuf>) -> Volume {
+        let device = device.unwrap_or_else(|| self.settings.volume.device_path.clone());
+        Volume::new(device, &self.settings.volume, self.prepare.commands.clone())
+    }
+}
+
+fn done(outcome: Result<()>) -> Result<Value> {
+    outcome.map(|()| Value::Null)
+}
+
+/// A page is a list of two: items and the next marker.
+fn page<T: Serialize>(page: Page<T>) -> Result<Value> {
+    to_value((page.items, page.next_marker))
+}
+
+fn to_value(value: impl Serialize) -> Result<Value> {
+    serde_json::to_value(value).map_err(|error| Error::guest(format!("cannot put the result into JSON: {error}")))
+}

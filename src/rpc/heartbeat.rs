@@ -1,0 +1,84 @@
+//! The heartbeat: the truth about the database, every `report_interval` and whenever it changes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
+
+use super::conductor::Conductor;
+use crate::error::Result;
+use crate::managers::DatastoreManager;
+use crate::model::ServiceStatus;
+use crate::op::Op;
+use crate::release::ReleaseTracker;
+use crate::status::{Phase, Report, StatusTracker};
+
+/// The task that sends heartbeats; their only sender.
+#[derive(Debug)]
+pub struct Heartbeat {
+    /// `report_interval`.
+    pub interval: Duration,
+    /// Casts.
+    pub conductor: Arc<Conductor>,
+    /// What there is to say.
+    pub status: Arc<StatusTracker>,
+    /// The words of the controller's era.
+    pub release: Arc<ReleaseTracker>,
+    /// Whom to ask.
+    pub manager: Arc<dyn DatastoreManager>,
+}
+
+impl Heartbeat {
+    /// Runs until `cancel`.
+    pub async fn run(self, cancel: CancellationToken) {
+        let mut ticks = tokio::time::interval(self.interval);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let op = Op::internal(cancel.clone());
+        loop {
+            let prompted = tokio::select! {
+                // Cancel-safe: a timer and a notification, which keeps its permit.
+                _ = ticks.tick() => false,
+                () = self.status.asked() => true,
+                () = cancel.cancelled() => return,
+            };
+            if let Err(error) = self.beat(&op, prompted).await {
+                tracing::debug!(%error, "no heartbeat");
+            }
+        }
+    }
+
+    async fn beat(&self, op: &Op, prompted: bool) -> Result<()> {
+        if self.status.report(prompted) == Report::Silence {
+            return Ok(());
+        }
+        // While the broker is away there is nobody to tell, and what would be queued now would be stale then.
+        self.conductor.publisher().connected().await?;
+        let status = match self.status.report(prompted) {
+            Report::Silence => return Ok(()),
+            Report::Phase(phase) => in_phase(&phase),
+            Report::Probe => {
+                let seen = self.manager.status().probe(op).await;
+                // The database may have been stopped on purpose while it was asked.
+                match self.status.report(prompted) {
+                    Report::Probe => seen,
+                    Report::Phase(phase) => in_phase(&phase),
+                    Report::Silence => return Ok(()),
+                }
+            }
+        };
+        let word = status.wire(self.release.current());
+        tracing::debug!(status = word, "heartbeat");
+        self.conductor.heartbeat(word).await
+    }
+}
+
+fn in_phase(phase: &Phase) -> ServiceStatus {
+    match phase {
+        Phase::New => ServiceStatus::New,
+        Phase::Preparing => ServiceStatus::Building,
+        Phase::Failed { .. } => ServiceStatus::Failed,
+        Phase::ClusterReady => ServiceStatus::InstanceReady,
+        Phase::Active => ServiceStatus::Running,
+    }
+}

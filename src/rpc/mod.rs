@@ -1,0 +1,25 @@
+//! The RPC wire: what oslo.messaging and Trove's serializers put on RabbitMQ, and nothing of any datastore.
+
+mod conductor;
+mod connection;
+mod crypto;
+mod dispatch;
+mod envelope;
+mod failure;
+mod heartbeat;
+mod lanes;
+mod publisher;
+mod reply;
+mod request;
+mod server;
+mod topology;
+
+pub use conductor::Conductor;
+pub use connection::{Broker, ConnectionPurpose};
+pub use crypto::InstanceKey;
+pub use dispatch::Dispatcher;
+pub use envelope::{Incoming, fresh_id, open, open_value, seal};
+pub use heartbeat::Heartbeat;
+pub use publisher::{Publisher, Routing};
+pub use request::{Lane, Request};
+pub use server::RpcServer;

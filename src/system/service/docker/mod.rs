@@ -1,0 +1,8 @@
+//! Service control of a database that is a container on the local engine.
+
+mod container;
+mod engine;
+mod leftovers;
+
+pub(super) use container::DEFAULT_CONTAINER;
+pub use container::{Docker, DockerContainer};

@@ -1,0 +1,7 @@
+//! Service control without a service manager: the agent supervises the server itself.
+
+mod launch;
+mod record;
+mod supervisor;
+
+pub use supervisor::Supervisor;
