@@ -51,8 +51,13 @@ pub async fn run(settings: Settings, stop: CancellationToken) -> Result<()> {
         conductor: conductor.clone(),
         prepare: PrepareEnv { volume: settings.volume.clone(), commands, packages },
     });
-    let heartbeat =
-        Heartbeat { interval: settings.report_interval, conductor, status: status.clone(), release: release.clone(), manager: manager.clone() };
+    let heartbeat = Heartbeat {
+        interval: settings.report_interval,
+        conductor,
+        status: status.clone(),
+        release: release.clone(),
+        manager: manager.clone(),
+    };
     let heartbeat = tokio::spawn(heartbeat.run(connections.clone()));
     tokio::spawn(begin(manager.clone(), status, operations.clone()));
 

@@ -153,8 +153,7 @@ pub fn now() -> f64 {
 
 fn read(directory: &Utf8Path, stem: &str, name: &str, stage: Stage) -> Result<Found> {
     let entry = read_entry(&directory.join(name))?;
-    let ticket =
-        Ticket { directory: directory.to_owned(), name: stem.to_owned(), started: stage == Stage::Started, recovered: true };
+    let ticket = Ticket { directory: directory.to_owned(), name: stem.to_owned(), started: stage == Stage::Started, recovered: true };
     Ok(Found { entry, stage, ticket })
 }
 

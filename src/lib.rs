@@ -4,7 +4,6 @@
 //! broker and consumes `guestagent.<guest_id>`. Each request is decoded into a typed value, runs on its lane, and is answered the
 //! way oslo.messaging expects. Heartbeats tell the conductor the truth about the database. Docs: `docs/`.
 
-
 pub mod agent;
 pub mod cli;
 pub mod config;

@@ -14,7 +14,7 @@ use crate::error::{Result, ResultExt};
 /// # Errors
 /// The log file cannot be opened.
 pub fn init(settings: &LogSettings) -> Result<()> {
-    let default = if settings.debug { "info,trove_guestagent=debug" } else { "warn,trove_guestagent=info" };
+    let default = if settings.debug { "info,lapin=off,trove_guestagent=debug" } else { "warn,lapin=off,trove_guestagent=info" };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_span_events(FmtSpan::NONE).with_target(false);
     match &settings.file {

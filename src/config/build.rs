@@ -4,7 +4,7 @@ use camino::Utf8Path;
 
 use super::broker::broker_settings;
 use super::error::{ConfigError, ConfigErrors, Origin};
-use super::lookup::{Layers, LoadedFile, Lookup};
+use super::lookup::{Layers, LoadedFile, Lookup, looks_like_credential};
 use super::options::{DEFAULT, OPTIONS};
 use super::reader::Reader;
 use super::settings::{
@@ -104,13 +104,15 @@ fn required(reader: &mut Reader<'_>, gathered: &Gathered) -> (String, String) {
             let message = format!("[DEFAULT] {name} is not set; the controller writes it to guest_info.conf. {}", where_looked(gathered));
             reader.errors.push(ConfigError::new(Origin::Nowhere, message));
         }
-        (text, outcome.origin)
+        (text, outcome)
     };
     let (guest_id, _) = read("guest_id");
-    let (manager, origin) = read("datastore_manager");
+    let (manager, outcome) = read("datastore_manager");
     if !manager.is_empty() && !MANAGERS.contains(&manager.as_str()) {
-        let message = format!("'{}' is not a datastore of this agent; it has {}", manager.escape_debug(), MANAGERS.join(", "));
-        reader.mistake(origin, DEFAULT, "datastore_manager", &message);
+        let hidden = outcome.secret || looks_like_credential(&manager);
+        let shown = if hidden { "its value".to_owned() } else { format!("'{}'", manager.escape_debug()) };
+        let message = format!("{shown} is not a datastore of this agent; it has {}", MANAGERS.join(", "));
+        reader.mistake(outcome.origin, DEFAULT, "datastore_manager", &message);
     }
     (guest_id, manager)
 }
@@ -271,6 +273,11 @@ mod tests {
         assert!(settings.datastore.mount_point.is_none());
         assert!(settings.release_evidence.is_none());
         assert!(settings.log.file.is_none());
+    }
+
+    #[test]
+    fn defaults_of_the_broker_are_oslos() {
+        let settings = load("");
         let broker = &settings.broker;
         assert_eq!((broker.hosts.len(), broker.virtual_host.as_str(), broker.durable), (1, "/", None));
         let host = broker.hosts.first().unwrap();
@@ -316,6 +323,7 @@ mod tests {
             "secret_thing = hunter2\nreport_interval = $secret_thing",
             "transport_url = rabbit://u:hunter2@h/\nreport_interval = $transport_url",
             "report_interval = rabbit://u:hunter2@h/",
+            "secret_thing = hunter2\ndatastore_manager = $secret_thing",
             "[oslo_messaging_rabbit]\nrabbit_password = $hunter2",
             "[oslo_messaging_rabbit]\nrabbit_hosts = u:hunter2@h",
         ] {

@@ -192,12 +192,14 @@ impl<'a> Lookup<'a> {
             }
             places = vec![(other, name), ("DEFAULT", key)];
         }
-        for (group, name) in places {
+        for (group, name) in &places {
             if let Some(spec) = self.spec_at(group, name) {
                 let outcome = self.evaluate(spec, chain).map_err(|_| "which is itself wrong")?;
                 return Ok((outcome.value.python_text(), outcome.secret));
             }
-            // Trove has hundreds of options more than this agent: what a file sets can be referred to without being declared.
+        }
+        // Trove has hundreds of options more than this agent: what a file sets can be referred to without being declared.
+        for (group, name) in places {
             let entry =
                 self.layers.files.iter().rev().find_map(|file| file.ini.last(group, name).map(|entry| from_file(&file.path, entry)));
             if let Some(Found { text, origin }) = entry {

@@ -2,6 +2,8 @@
 
 mod broker;
 mod build;
+#[cfg(test)]
+mod docs;
 mod error;
 mod ini;
 mod lookup;

@@ -80,7 +80,7 @@ pub const OPTIONS: &[OptionSpec] = &[
         .default("true")
         .aliases(&[(DEFAULT, "hostname_require_ipv4")])
         .doc("K T Z M", "Whether the host of a user must be an address."),
-    trove("storage_strategy", Text).default("SwiftStorage").doc("K T Z M", "Where backups go: `SwiftStorage` or `swift`, or a local folder."),
+    trove("storage_strategy", Text).default("swift").doc("K T Z M", "Where backups go: `swift` (Kilo and Train: `SwiftStorage`)."),
     trove("backup_swift_container", Text).default("database_backups").doc("K T Z M", "Container of backups, when a request names none."),
     trove("backup_use_gzip_compression", Bool).default("true").doc("K T", "Compress backups."),
     trove("backup_use_openssl_encryption", Bool).default("true").doc("K T", "Encrypt backups, when there is a key."),
@@ -92,7 +92,7 @@ pub const OPTIONS: &[OptionSpec] = &[
     trove("backup_segment_max_size", Int(1 << 10, i64::MAX)).default("2147483648").doc("K T", "Bytes in one segment of a backup."),
     trove("backup_runner_options", Dict).default("").doc("K T", "Extra options of backup tools: `strategy:options,...`."),
     trove("verify_swift_checksum_on_restore", Bool).default("true").doc("K T", "Compare the checksum before restoring."),
-    trove("restore_usage_timeout", WAIT).default("36000").doc("K T Z M", "Seconds a restore may take."),
+    trove("restore_usage_timeout", WAIT).default("36000").doc("K T Z M", "Seconds a restore may take (2026.1: 3600, which only its controller counts)."),
     trove("swift_api_insecure", Bool).default("false").doc("T Z M", "Do not verify the certificate of Swift."),
     trove("guest_log_container_name", Text).default("database_logs").doc("T Z M", "Container of published logs."),
     trove("guest_log_limit", Int(1, i64::MAX)).default("1000000").doc("T Z M", "Bytes of one published piece of a log."),

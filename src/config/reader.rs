@@ -51,7 +51,7 @@ impl<'a> Reader<'a> {
             debug_assert!(false, "[{group}] {name} is not in the table");
             return missing;
         };
-        let found = match self.from_query(spec) {
+        let found = match self.query_value(spec) {
             Some(found) => found,
             None => self.lookup.get(group, name),
         };
@@ -75,7 +75,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn from_query(&self, spec: &OptionSpec) -> Option<Result<Outcome, ConfigError>> {
+    fn query_value(&self, spec: &OptionSpec) -> Option<Result<Outcome, ConfigError>> {
         if spec.group != RABBIT {
             return None;
         }

@@ -183,3 +183,37 @@ impl Gathered {
         self.layers.files.push(LoadedFile { path: path.to_owned(), ini });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::{CommandFactory as _, Parser};
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Cli {
+        #[arg(long)]
+        config_file: Vec<Utf8PathBuf>,
+        #[arg(long)]
+        config_dir: Vec<Utf8PathBuf>,
+    }
+
+    #[test]
+    fn arguments_keep_their_order_across_both_options() {
+        let line = ["agent", "--config-file=a", "--config-dir", "b", "--config-file", "c", "--config-dir=d"];
+        let matches = Cli::command().try_get_matches_from(line).unwrap();
+        let order = ConfigArgument::in_order(&matches);
+        let file = |name: &str| ConfigArgument::File(name.into());
+        let dir = |name: &str| ConfigArgument::Dir(name.into());
+        assert_eq!(order, [file("a"), dir("b"), file("c"), dir("d")]);
+        assert!(ConfigArgument::in_order(&Cli::command().try_get_matches_from(["agent"]).unwrap()).is_empty());
+    }
+
+    #[test]
+    fn the_process_has_etc_among_its_folders_and_only_options_from_its_environment() {
+        let sources = Sources::of_process(Vec::new());
+        assert!(sources.default_dirs.iter().any(|dir| dir == "/etc/trove"));
+        assert!(sources.environment.keys().all(|name| name.starts_with("OS_") && name.contains("__")));
+        assert!(sources.home.is_some());
+    }
+}

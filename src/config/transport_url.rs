@@ -3,6 +3,8 @@
 //! Mirrors `TransportURL.parse` of oslo_messaging/transport.py and the parts of Python's `urllib.parse` it uses. No message of
 //! this module quotes the URL: a password with a raw `/` or `@` would land in any part of it.
 
+use std::net::Ipv6Addr;
+
 use secrecy::SecretString;
 
 use super::value::python_int;
@@ -94,6 +96,10 @@ pub(super) fn host_and_port(address: &str) -> Result<(Option<String>, Option<u16
         let (host, rest) = bracketed.split_once(']').ok_or("the bracket of an IPv6 address is not closed")?;
         if rest.contains(']') {
             return Err("brackets around an IPv6 address do not match");
+        }
+        let address = host.split_once('%').map_or(host, |(address, _zone)| address);
+        if address.parse::<Ipv6Addr>().is_err() {
+            return Err("what stands in brackets is not an IPv6 address");
         }
         let port = rest.split(':').nth(1).map(port_number).transpose()?;
         return Ok((Some(host.to_owned()), port));

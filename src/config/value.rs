@@ -40,7 +40,7 @@ impl Kind {
             Kind::Float(..) => "number".into(),
             Kind::List => "list".into(),
             Kind::Dict => "dictionary".into(),
-            Kind::Choice(words) => words.join(", "),
+            Kind::Choice(words) => words.iter().copied().filter(|word| !word.is_empty()).collect::<Vec<_>>().join(", "),
             Kind::Multi => "text, repeatable".into(),
         }
     }
@@ -131,9 +131,15 @@ fn boolean(text: &str) -> Result<Value, String> {
 
 /// A whole number as Python's `int()` reads it: a sign, and underscores between digits.
 pub(super) fn python_int(text: &str) -> Option<i64> {
-    let text = text.trim_matches(is_space);
+    let text = trim_number(text);
     // Rust takes the sign itself; a second one is refused there.
     without_underscores(text)?.parse().ok()
+}
+
+/// Takes off the blanks that `int()` and `float()` of Python ignore: in text that is ASCII alone these are C's, otherwise Unicode's.
+fn trim_number(text: &str) -> &str {
+    let c_space = |c| matches!(c, ' ' | '\t'..='\r');
+    text.trim_matches(|c| c_space(c) || (!text.is_ascii() && is_space(c)))
 }
 
 /// Takes out the underscores Python allows, each between two digits; `None` when one stands elsewhere.
@@ -160,11 +166,10 @@ fn integer(text: &str, min: i64, max: i64) -> Result<Value, String> {
 }
 
 fn float(text: &str, min: f64, max: f64) -> Result<Value, String> {
-    let text = text.trim_matches(is_space);
-    if text.is_empty() {
+    if text.trim_matches(is_space).is_empty() {
         return Ok(Value::Missing);
     }
-    let number: f64 = without_underscores(text).and_then(|text| text.parse().ok()).ok_or("must be a number, such as 1.5")?;
+    let number: f64 = without_underscores(trim_number(text)).and_then(|text| text.parse().ok()).ok_or("must be a number, such as 1.5")?;
     if number < min {
         return Err(format!("must be {min} or more"));
     }
@@ -240,8 +245,10 @@ fn repr(text: &str) -> String {
             '\r' => out.push_str("\\r"),
             '\t' => out.push_str("\\t"),
             c if c == quote => out.extend(['\\', c]),
-            c if (c as u32) < 0xa0 && c.is_control() => {
-                write!(out, "\\x{:02x}", c as u32).expect("writing to a string cannot fail");
+            c if c.is_control() || (c.is_whitespace() && c != ' ') => {
+                let code = c as u32;
+                let written = if code < 0x100 { write!(out, "\\x{code:02x}") } else { write!(out, "\\u{code:04x}") };
+                written.expect("writing to a string cannot fail");
             }
             c => out.push(c),
         }

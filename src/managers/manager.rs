@@ -35,11 +35,6 @@ pub trait DatastoreManager: Send + Sync + fmt::Debug {
     /// Fixed facts.
     fn descriptor(&self) -> &'static Descriptor;
 
-    /// Whether Python managers of this datastore have the method at all; if not it is unknown rather than unsupported.
-    fn has_method(&self, _method: &str) -> bool {
-        true
-    }
-
     /// Control of the server's process.
     fn service(&self) -> &dyn ServiceControl;
 

@@ -110,7 +110,8 @@ async fn volume(op: &Op, manager: &dyn DatastoreManager, env: &PrepareEnv, reque
 
 /// Databases, users and root, as the request wants them.
 async fn populate(op: &Op, manager: &dyn DatastoreManager, request: &PrepareRequest) -> Result<()> {
-    let unsupported = |operation: &str| Error::NotSupported { operation: operation.to_owned(), datastore: manager.descriptor().name.to_owned() };
+    let unsupported =
+        |operation: &str| Error::NotSupported { operation: operation.to_owned(), datastore: manager.descriptor().name.to_owned() };
     // Members of a cluster get theirs from the cluster's strategy.
     if request.cluster_config.is_some() {
         return Ok(());

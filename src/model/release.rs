@@ -16,7 +16,7 @@ pub enum Release {
     Zed,
     /// 2025.1 and later: RPC 1.2 and 1.3, `network_isolation` in `guest_info.conf`.
     #[serde(rename = "2026.1")]
-    #[strum(serialize = "2026.1", serialize = "master")]
+    #[strum(to_string = "2026.1", serialize = "master")]
     Gazpacho,
 }
 

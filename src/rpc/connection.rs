@@ -18,6 +18,8 @@ use crate::error::{Error, Result, ResultExt};
 
 /// How long one host may take for TCP, TLS and the AMQP handshake together.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Largest AMQP frame, in bytes; longer messages take several.
+const FRAME_MAX: u32 = 16_384;
 
 /// What a connection is for; shown in the broker's connection name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, strum::IntoStaticStr)]
@@ -116,6 +118,8 @@ async fn connect_to(settings: &Settings, host: &BrokerHost, purpose: ConnectionP
         },
         vhost: broker.virtual_host.clone(),
         query: AMQPQueryString {
+            // lapin keeps two buffers of 32 frames a connection; with the default of 131072 bytes they alone take 8 MiB.
+            frame_max: Some(FRAME_MAX),
             heartbeat: Some(u16::try_from(broker.heartbeat.as_secs()).unwrap_or(u16::MAX)),
             auth_mechanism: Some(match broker.login_method {
                 LoginMethod::AmqPlain => SASLMechanism::AMQPlain,

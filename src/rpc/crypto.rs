@@ -52,8 +52,9 @@ impl InstanceKey {
     }
 
     fn encrypt_with_iv(&self, value: &Value, iv: &[u8; IV_SIZE]) -> Result<String> {
-        let sealed = openssl::symm::encrypt(Cipher::aes_256_cbc(), self.key.expose_secret().as_bytes(), Some(iv), value.to_string().as_bytes())
-            .map_err(|error| crypto(format!("cannot encrypt: {error}")))?;
+        let sealed =
+            openssl::symm::encrypt(Cipher::aes_256_cbc(), self.key.expose_secret().as_bytes(), Some(iv), value.to_string().as_bytes())
+                .map_err(|error| crypto(format!("cannot encrypt: {error}")))?;
         Ok(STANDARD.encode([iv.as_slice(), &sealed].concat()))
     }
 
@@ -77,7 +78,11 @@ impl InstanceKey {
     ///
     /// # Errors
     /// [`Error::Crypto`] when anything is in the clear or does not decrypt: a key means that plaintext is refused.
-    pub fn decrypt_request(&self, args: Map<String, Value>, context: &Map<String, Value>) -> Result<(Map<String, Value>, Map<String, Value>)> {
+    pub fn decrypt_request(
+        &self,
+        args: Map<String, Value>,
+        context: &Map<String, Value>,
+    ) -> Result<(Map<String, Value>, Map<String, Value>)> {
         let sealed = context.get("context").ok_or_else(|| {
             crypto("the request is not encrypted; this guest has an instance_rpc_encr_key and refuses plaintext".to_owned())
         })?;

@@ -69,9 +69,7 @@ pub(super) fn decompress<'a>(body: &'a [u8], compression: Option<&str>) -> Resul
     match compression {
         None | Some("") => Ok(Cow::Borrowed(body)),
         Some("application/x-gzip" | "gzip" | "zlib") => inflate(body).map(Cow::Owned),
-        Some(other) => {
-            Err(malformed(format!("compression '{}' is not supported; unset kombu_compression on the controller", clip(other))))
-        }
+        Some(other) => Err(malformed(format!("compression '{}' is not supported; unset kombu_compression on the controller", clip(other)))),
     }
 }
 
@@ -151,10 +149,7 @@ fn split(mut inner: Map<String, Value>) -> Result<Incoming> {
         Some(_) => return Err(malformed("'args' is not an object".to_owned())),
     };
     let timeout = inner.remove("_timeout");
-    let context = inner
-        .into_iter()
-        .filter_map(|(key, value)| key.strip_prefix("_context_").map(|key| (key.to_owned(), value)))
-        .collect();
+    let context = inner.into_iter().filter_map(|(key, value)| key.strip_prefix("_context_").map(|key| (key.to_owned(), value))).collect();
     Ok(Incoming {
         method,
         args,

@@ -100,7 +100,10 @@ impl RpcServer {
                 self.remember(id);
             }
             let Ok((incoming, args, context)) = self.opened(entry.body.as_bytes()) else {
-                tracing::error!(method = entry.method, "the operation left open cannot be read any more: was instance_rpc_encr_key changed?");
+                tracing::error!(
+                    method = entry.method,
+                    "the operation left open cannot be read any more: was instance_rpc_encr_key changed?"
+                );
                 finish(Some(ticket));
                 continue;
             };
@@ -246,10 +249,7 @@ impl RpcServer {
 
     /// Envelope and decryption. On failure: the error, and what is known of the message, for an answer.
     #[expect(clippy::type_complexity, reason = "three parts of one message, taken apart at once")]
-    fn opened(
-        &self,
-        body: &[u8],
-    ) -> std::result::Result<(Incoming, Map<String, Value>, RequestContext), Box<(Error, Option<Incoming>)>> {
+    fn opened(&self, body: &[u8]) -> std::result::Result<(Incoming, Map<String, Value>, RequestContext), Box<(Error, Option<Incoming>)>> {
         let mut incoming = envelope::open(body).map_err(|error| Box::new((error, None)))?;
         let args = std::mem::take(&mut incoming.args);
         let (args, context) = match &self.key {

@@ -45,11 +45,14 @@ pub(crate) fn scratch() -> (tempfile::TempDir, Utf8PathBuf) {
     (dir, path)
 }
 
-/// The base root of a guest. One that is missing fails the test.
-pub(crate) fn base_root(name: &str) -> Utf8PathBuf {
-    let root = Utf8Path::new(CACHE).join(name);
-    assert!(root.join("usr/bin").is_dir(), "there is no base root {root}: dev/test makes it");
-    root
+/// The cached base root of a guest with MariaDB in it. One that is missing fails the test.
+pub(crate) fn mariadb_root() -> Utf8PathBuf {
+    let cached = Utf8Path::new(CACHE).read_dir_utf8().map(|entries| entries.filter_map(std::result::Result::ok).collect::<Vec<_>>());
+    let mut roots: Vec<_> = cached.unwrap_or_default().into_iter().map(|entry| entry.path().to_owned()).collect();
+    roots.retain(|path| path.file_name().is_some_and(|name| name.starts_with("root-mariadb-") || name == "mariadb.try"));
+    roots.retain(|path| path.join("usr/sbin/mariadbd").is_file() && path.join("usr/lib/systemd/systemd").is_file());
+    roots.sort();
+    roots.pop().unwrap_or_else(|| panic!("there is no base root with MariaDB below {CACHE}: dev/test makes it"))
 }
 
 /// Records argument vectors; answers from a script.
@@ -98,7 +101,7 @@ impl CommandRunner for Chroot {
     }
 }
 
-/// An overlay on a base root: cheap, and gone when dropped.
+/// An overlay on the base root: cheap, and gone when dropped.
 #[derive(Debug)]
 pub(crate) struct Overlay {
     pub(crate) root: Utf8PathBuf,
@@ -106,8 +109,8 @@ pub(crate) struct Overlay {
 }
 
 impl Overlay {
-    pub(crate) async fn on(base: &str) -> Self {
-        let lower = base_root(base);
+    pub(crate) async fn new() -> Self {
+        let lower = mariadb_root();
         let (dir, path) = scratch();
         let (upper, work, root) = (path.join("upper"), path.join("work"), path.join("root"));
         for directory in [&upper, &work, &root] {

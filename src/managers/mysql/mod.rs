@@ -1,1 +1,32 @@
-//! MySQL, Percona Server and MariaDB: one family.
+//! MySQL, Percona Server and MariaDB: one family. What differs between them is asked of the running server
+//! ([`Flavor`]), never of the manager's name.
+
+mod accounts;
+mod bootstrap;
+mod catalog;
+mod client;
+mod configuration;
+mod credentials;
+mod databases;
+mod descriptor;
+mod flavor;
+mod grants;
+mod groups;
+mod layout;
+mod manager;
+mod names;
+mod option_file;
+mod probe;
+mod quote;
+mod root;
+mod secure;
+mod server;
+mod variables;
+
+pub use client::{Client, Login, Session};
+pub use credentials::OS_ADMIN;
+pub use descriptor::{MARIADB, MYSQL, PERCONA};
+pub use flavor::{Flavor, Kind, Version};
+pub use layout::Layout;
+pub use manager::MySqlManager;
+pub use quote::{Account, Ident, Literal, SqlText};

@@ -22,14 +22,70 @@ pub(super) struct ServerProcess {
     pub(super) stopping: bool,
 }
 
-/// State letter and start time in `/proc/PID/stat`. The name before them may hold blanks and parentheses.
-fn parse_stat(stat: &str) -> Option<(char, u64)> {
-    let (_, fields) = stat.rsplit_once(')')?;
-    let mut fields = fields.split_ascii_whitespace();
-    let state = fields.next()?.chars().next()?;
-    // Field 3 was the state; 22 is the 18th after field 4.
-    let start_time = fields.nth(18)?.parse().ok()?;
-    Some((state, start_time))
+/// What the agent reads in `/proc/PID/stat` (proc(5)).
+#[derive(Debug, PartialEq, Eq)]
+struct Stat {
+    /// Field 3.
+    state: char,
+    /// Field 20.
+    threads: u32,
+    /// Field 22.
+    start_time: u64,
+}
+
+impl Stat {
+    /// The name before the fields may hold blanks and parentheses.
+    fn parse(stat: &str) -> Option<Self> {
+        let (_, fields) = stat.rsplit_once(')')?;
+        // The first of these is field 3.
+        let fields: Vec<&str> = fields.split_ascii_whitespace().collect();
+        let state = fields.first()?.chars().next()?;
+        Some(Stat { state, threads: fields.get(17)?.parse().ok()?, start_time: fields.get(19)?.parse().ok()? })
+    }
+
+    /// False for one that only waits to be reaped. While other threads are still ending, its files are open and locked.
+    fn is_alive(&self) -> bool {
+        !matches!(self.state, 'Z' | 'X') || self.threads > 1
+    }
+}
+
+/// Whether a process that is told to end will do so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Hearing {
+    /// It takes SIGTERM, or waits for it while its main thread waits for clients.
+    Good,
+    /// It waits for SIGTERM, but its main thread does something else.
+    Unclear,
+    /// It blocks SIGTERM and does not wait for it yet.
+    Deaf,
+}
+
+/// What the main thread of a server is in while it waits for clients.
+const IDLE_CALLS: &[i64] = &[
+    #[cfg(target_arch = "x86_64")]
+    nix::libc::SYS_poll,
+    #[cfg(target_arch = "x86_64")]
+    nix::libc::SYS_select,
+    #[cfg(target_arch = "x86_64")]
+    nix::libc::SYS_epoll_wait,
+    nix::libc::SYS_ppoll,
+    nix::libc::SYS_pselect6,
+    nix::libc::SYS_epoll_pwait,
+    nix::libc::SYS_accept,
+    nix::libc::SYS_accept4,
+];
+
+/// The system call a thread waits in: the first word of its `syscall` file.
+fn system_call(file: impl AsRef<std::path::Path>) -> Option<i64> {
+    std::fs::read_to_string(file).ok()?.split_ascii_whitespace().next()?.parse().ok()
+}
+
+/// True when `/proc/PID/status` says that the main thread does not take SIGTERM.
+fn blocks_terminate(status: &str) -> bool {
+    let blocked = status.lines().find_map(|line| line.strip_prefix("SigBlk:"));
+    let mask = blocked.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or_default();
+    // Signal 1 is bit 0.
+    mask & (1 << (Signal::SIGTERM as i32 - 1)) != 0
 }
 
 fn boot_id() -> Result<String> {
@@ -41,20 +97,38 @@ impl ServerProcess {
     /// The process that has number `pid` now.
     pub(super) fn of(pid: i32) -> Result<Self> {
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).action(format!("read /proc/{pid}/stat"))?;
-        let (_, start_time) = parse_stat(&stat).ok_or_else(|| Error::guest(format!("/proc/{pid}/stat is not as expected: {stat}")))?;
-        Ok(ServerProcess { pid, start_time, boot_id: boot_id()?, stopping: false })
+        let stat = Stat::parse(&stat).ok_or_else(|| Error::guest(format!("/proc/{pid}/stat is not as expected: {stat}")))?;
+        Ok(ServerProcess { pid, start_time: stat.start_time, boot_id: boot_id()?, stopping: false })
     }
 
     /// True while it runs; one that only waits to be reaped does not.
     pub(super) fn is_alive(&self) -> bool {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid)).unwrap_or_default();
-        parse_stat(&stat).is_some_and(|(state, start_time)| start_time == self.start_time && !matches!(state, 'Z' | 'X'))
-            && self.is_of_this_boot()
+        Stat::parse(&stat).is_some_and(|stat| stat.start_time == self.start_time && stat.is_alive()) && self.is_of_this_boot()
     }
 
     /// False when the guest was rebooted since.
     pub(super) fn is_of_this_boot(&self) -> bool {
         boot_id().is_ok_and(|now| now == self.boot_id)
+    }
+
+    /// Whether it can be asked to end. MariaDB and MySQL block SIGTERM and have a thread that waits for it; told to end before they
+    /// serve, they hang for ever, half started (seen with MariaDB 10.11).
+    pub(super) fn hearing(&self) -> Hearing {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid)).unwrap_or_default();
+        let call = system_call(&format!("/proc/{}/syscall", self.pid));
+        match call {
+            _ if !blocks_terminate(&status) => Hearing::Good,
+            Some(call) if IDLE_CALLS.contains(&call) && self.waits_for_signals() => Hearing::Good,
+            _ if self.waits_for_signals() => Hearing::Unclear,
+            _ => Hearing::Deaf,
+        }
+    }
+
+    /// True when a thread is in sigwait(3) or one of its kin.
+    fn waits_for_signals(&self) -> bool {
+        let threads = std::fs::read_dir(format!("/proc/{}/task", self.pid)).into_iter().flatten().flatten();
+        threads.map(|thread| system_call(&thread.path().join("syscall"))).any(|call| call == Some(nix::libc::SYS_rt_sigtimedwait))
     }
 
     /// Asks it to end. One that is gone has ended.
@@ -129,9 +203,17 @@ mod tests {
 
     #[test]
     fn a_hostile_process_name_does_not_shift_the_fields() {
-        let stat = "7 (a) S 1 (b) R 1 7 7 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 987654 1 2 3";
-        assert_eq!(parse_stat(stat), Some(('R', 987_654)));
-        assert_eq!(parse_stat(""), None);
+        let stat = Stat::parse("7 (a) S 1 (b) Z 1 7 7 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 9 0 987654 1 2 3").unwrap();
+        assert_eq!(stat, Stat { state: 'Z', threads: 9, start_time: 987_654 });
+        assert!(stat.is_alive() && !Stat { threads: 1, ..stat }.is_alive());
+        assert_eq!(Stat::parse(""), None);
+    }
+
+    #[test]
+    fn a_blocked_signal() {
+        assert!(blocks_terminate("SigQ:\t0/1\nSigBlk:\t0000000000087007\n"));
+        assert!(!blocks_terminate("SigBlk:\t0000000000083007\n"));
+        assert!(!blocks_terminate(""));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::launch::{Launched, log_tail};
-use super::record::{Records, ServerProcess};
+use super::record::{Hearing, Records, ServerProcess};
 use crate::error::{Error, Result};
 use crate::op::Op;
 use crate::system::command::{CommandOutput, CommandRunner, CommandSpec};
@@ -24,6 +24,8 @@ const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// A server that ran this long has recovered: the pauses begin anew.
 const STEADY: Duration = Duration::from_secs(60);
+/// How long a server may look as if it were still starting, although it waits for signals, before it is told to end.
+const UNCLEAR: Duration = Duration::from_secs(10);
 /// How often an adopted server, which is not the agent's child, is looked at.
 const WATCH: Duration = Duration::from_millis(250);
 
@@ -86,22 +88,25 @@ impl Core {
         *self.phase() = phase;
     }
 
-    /// The phase; found out from the record the first time.
+    /// The phase as it is now; found out from the record the first time.
     fn current(&self) -> Result<Phase> {
         let mut phase = self.phase();
-        if matches!(*phase, Phase::Unknown) {
-            *phase = match self.records.load()? {
-                Some(process) if process.is_alive() => Phase::Running(process),
-                Some(process) if process.is_of_this_boot() && !process.stopping => Phase::Failed,
-                _ => Phase::Stopped,
-            };
-        }
+        let process = match &*phase {
+            Phase::Unknown => self.records.load()?,
+            Phase::Running(process) => Some(process.clone()),
+            Phase::Stopped | Phase::Failed => return Ok(phase.clone()),
+        };
+        *phase = match process {
+            Some(process) if process.is_alive() => Phase::Running(process),
+            Some(process) if process.is_of_this_boot() && !process.stopping => Phase::Failed,
+            _ => Phase::Stopped,
+        };
         Ok(phase.clone())
     }
 
     fn running(&self) -> Result<Option<ServerProcess>> {
         Ok(match self.current()? {
-            Phase::Running(process) if process.is_alive() => Some(process),
+            Phase::Running(process) => Some(process),
             _ => None,
         })
     }
@@ -243,6 +248,22 @@ impl Supervisor {
         Err(Error::guest(format!("the database server ended at once ({status}); {} says: {said}", self.core.server.log_file)))
     }
 
+    /// Asks the server to end, once it can be asked; one that still cannot after half of `wait` is asked all the same.
+    async fn terminate(&self, op: &Op, process: &ServerProcess, wait: Duration) -> Result<()> {
+        let deadline = Instant::now() + wait / 2;
+        let mut unclear_until = deadline;
+        let mut ticks = tokio::time::interval(POLL);
+        while process.is_alive() && Instant::now() < unclear_until.min(deadline) {
+            match process.hearing() {
+                Hearing::Good => break,
+                Hearing::Deaf => unclear_until = deadline,
+                Hearing::Unclear => unclear_until = unclear_until.min(Instant::now() + UNCLEAR),
+            }
+            op.until_cancelled("stop the database server", ticks.tick()).await?;
+        }
+        process.terminate()
+    }
+
     async fn wait_until_gone(&self, op: &Op, process: &ServerProcess, wait: Duration) -> Result<()> {
         let action = format!("stop the database server (pid {})", process.pid);
         let gone = tokio::time::timeout(wait, gone(process, POLL));
@@ -275,7 +296,7 @@ impl ServiceControl for Supervisor {
             process.stopping = true;
             self.core.records.save(&process)?;
             self.core.set_phase(Phase::Running(process.clone()));
-            process.terminate()?;
+            self.terminate(op, &process, wait).await?;
             self.wait_until_gone(op, &process, wait).await?;
             tracing::info!(pid = process.pid, "stopped the database server");
         }
@@ -289,8 +310,7 @@ impl ServiceControl for Supervisor {
 
     async fn state(&self, _op: &Op) -> Result<UnitState> {
         Ok(match self.core.current()? {
-            Phase::Running(process) if process.is_alive() => UnitState::Running { pid: Some(process.pid) },
-            Phase::Running(process) if !process.stopping => UnitState::Failed,
+            Phase::Running(process) => UnitState::Running { pid: Some(process.pid) },
             Phase::Failed => UnitState::Failed,
             _ if self.core.server.program().is_none() => UnitState::Missing,
             _ => UnitState::Stopped,

@@ -1,0 +1,249 @@
+"""The real controller of Trove 2026.1: its conductor, its database, its guest API."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import socket
+import sqlite3
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .child import Child
+from .command import run
+from .rabbit import Rabbit
+from .session import Session
+from .waiting import wait_until
+
+WORKER = Path(__file__).with_name("controller_worker.py")
+# Longer than the longest call of the guest API (agent_call_high_timeout).
+ANSWER_SECONDS = 240.0
+MEMORY_MB = 512
+
+TROVE_CONF = """\
+[DEFAULT]
+transport_url = {url}
+control_exchange = trove
+inst_rpc_key_encr_key = {key_key}
+taskmanager_rpc_encr_key = {key_key}
+enable_secure_rpc_messaging = True
+trove_conductor_workers = 1
+guest_config = {guest_config}
+log_dir = {logs}
+debug = True
+bind_host = 127.0.0.1
+
+[database]
+connection = sqlite:///{database}
+
+[oslo_messaging_notifications]
+driver = log
+"""
+
+GUEST_CONF = """\
+[DEFAULT]
+transport_url = {url}
+control_exchange = trove
+command_process_timeout = 60
+root_grant = ALL
+root_grant_option = True
+report_interval = {report_interval}
+debug = True
+{extra}
+[service_credentials]
+auth_url = http://192.0.2.1/identity/v3
+region_name = RegionOne
+project_name = service
+password = {service_password}
+project_domain_name = Default
+user_domain_name = Default
+username = trove
+"""
+
+
+class GuestCallFailed(AssertionError):
+    """The controller's own exception: `kind` is its class, the message its text."""
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(f"{kind}: {message}")
+        self.kind = kind
+        self.message = message
+
+
+@dataclass
+class Instance:
+    """An instance as the controller knows it; `files` are what it injects at boot."""
+
+    controller: Controller
+    id: str
+    key: str | None
+    manager: str
+    files: Mapping[str, str] = field(repr=False)
+
+    def prepare(self, databases: Sequence[Any] = (), users: Sequence[Any] = (), **options: Any) -> None:
+        """The cast that turns a booted server into a database instance."""
+        memory = options.pop("memory_mb", MEMORY_MB)
+        self.controller.ask(
+            "prepare", instance_id=self.id, memory_mb=memory, databases=list(databases), users=list(users), **options
+        )
+
+    def call(self, method: str, **arguments: Any) -> Any:
+        """A method of the real guest API."""
+        return self.controller.ask("call", instance_id=self.id, method=method, arguments=arguments, event=None)
+
+    def cast(self, method: str, event: str, **arguments: Any) -> None:
+        """A method of the real guest API, with the notification that the REST API sends along."""
+        self.controller.ask("call", instance_id=self.id, method=method, arguments=arguments, event=event)
+
+    def status(self) -> str:
+        """`service_statuses.status_description`: what the last accepted heartbeat said."""
+        return self.controller.status(self.id)[0]
+
+    def heartbeat_time(self) -> str:
+        """When the conductor last wrote the status; changes with each heartbeat."""
+        return self.controller.status(self.id)[1]
+
+    def wait_status(self, wanted: str, timeout: float, guest_log: Any = None) -> None:
+        """Waits for a status; a `failed to spawn` that was not asked for ends the wait at once."""
+
+        def look() -> bool:
+            status = self.status()
+            if status == "failed to spawn" != wanted:
+                raise AssertionError(f"{self.id} failed to spawn:\n{guest_log() if guest_log else ''}\n{self.faults()}")
+            return status == wanted
+
+        wait_until(f"status {wanted!r} of {self.id}", look, timeout, guest_log)
+
+    def wait_heartbeat(self, timeout: float = 60.0) -> None:
+        """Waits for one more heartbeat than there has been."""
+        before = self.heartbeat_time()
+        wait_until(f"a heartbeat of {self.id}", lambda: self.heartbeat_time() != before, timeout)
+
+    def faults(self) -> list[str]:
+        """What the user is shown as the instance's fault, newest last."""
+        rows = self.controller.query("SELECT message, details FROM instance_faults WHERE instance_id = ? ORDER BY created", self.id)
+        return [f"{message}\n{details}" for message, details in rows]
+
+
+class Controller:
+    """`start` makes the database, then runs the conductor and the API worker."""
+
+    def __init__(self, session: Session, rabbit: Rabbit, guest_host: str) -> None:
+        self._rabbit = rabbit
+        self._directory = session.subdirectory(session.unique("controller"))
+        self._database = self._directory / "trove.sqlite"
+        self._configuration = self._directory / "trove.conf"
+        self._lock = threading.Lock()
+        self.guest_host = guest_host
+        # Planted: none of these may ever be seen in a log of the guest.
+        self.auth_token = f"token-{secrets.token_hex(16)}"
+        self.service_password = f"service-{secrets.token_hex(16)}"
+        self._conductor: Child | None = None
+        self._worker: Child | None = None
+        self._socket: socket.socket | None = None
+        self._session = session
+        self.report_interval = 2
+
+    def start(self) -> Controller:
+        self._write_configuration()
+        python = Path(sys.executable)
+        option = f"--config-file={self._configuration}"
+        run([str(python.with_name("trove-manage")), option, "db_sync"], timeout=120)
+        conductor = [str(python.with_name("trove-conductor")), option]
+        self._conductor = Child("trove-conductor", conductor, self._directory / "conductor.out")
+        self._session.defer(self._conductor.stop)
+        self._start_worker(python, option)
+        return self
+
+    def create_instance(
+        self,
+        manager: str,
+        version: str,
+        secure: bool = True,
+        datastore: str | None = None,
+        packages: str = "",
+        guest_options: Mapping[str, str] | None = None,
+    ) -> Instance:
+        """A new instance; `guest_options` are added to `[DEFAULT]` of its trove-guestagent.conf."""
+        self.write_guest_config(guest_options)
+        answer = self.ask(
+            "create_instance",
+            manager=manager,
+            version=version,
+            datastore=datastore or manager,
+            name=f"bench-{manager}",
+            volume_gb=1,
+            secure=secure,
+            packages=packages,
+        )
+        return Instance(self, answer["id"], answer["key"], manager, answer["files"])
+
+    def ask(self, operation: str, **arguments: Any) -> Any:
+        """One request to the worker."""
+        with self._lock:
+            if self._socket is None or self._worker is None:
+                raise AssertionError("the controller is not started")
+            self._worker.check_alive()
+            self._socket.settimeout(ANSWER_SECONDS)
+            self._stream.write(json.dumps({"operation": operation, "arguments": arguments}) + "\n")
+            self._stream.flush()
+            line = self._stream.readline()
+        if not line:
+            self._worker.process.wait(10)
+            self._worker.check_alive()
+        answer = json.loads(line)
+        if "error" in answer:
+            raise GuestCallFailed(answer["error"], answer["message"])
+        return answer["result"]
+
+    def render_template(self, instance: Instance, memory_mb: int = MEMORY_MB) -> str:
+        return self.ask("render_template", instance_id=instance.id, memory_mb=memory_mb)
+
+    def status(self, instance_id: str) -> tuple[str, str]:
+        rows = self.query("SELECT status_description, updated_at FROM service_statuses WHERE instance_id = ?", instance_id)
+        return rows[0] if rows else ("", "")
+
+    def query(self, sql: str, *parameters: Any) -> list[tuple[Any, ...]]:
+        """Reads the controller's database."""
+        connection = sqlite3.connect(f"file:{self._database}?mode=ro", uri=True, timeout=20)
+        try:
+            return connection.execute(sql, parameters).fetchall()
+        finally:
+            connection.close()
+
+    def conductor_log(self) -> str:
+        return "".join(path.read_text(errors="replace") for path in sorted(self._directory.glob("*conductor*")))
+
+    def write_guest_config(self, options: Mapping[str, str] | None = None) -> None:
+        """The controller's `guest_config`, copied verbatim into each guest."""
+        extra = "".join(f"{key} = {value}\n" for key, value in (options or {}).items() if key != "transport_url")
+        url = (options or {}).get("transport_url") or self._rabbit.url(self.guest_host)
+        text = GUEST_CONF.format(
+            url=url, report_interval=self.report_interval, extra=extra, service_password=self.service_password
+        )
+        (self._directory / "trove-guestagent.conf").write_text(text)
+
+    def _start_worker(self, python: Path, option: str) -> None:
+        here, there = socket.socketpair()
+        argv = [str(python), str(WORKER), str(there.fileno()), self.auth_token, option]
+        self._worker = Child("controller", argv, self._directory / "worker.out", pass_fds=[there.fileno()])
+        there.close()
+        self._socket, self._stream = here, here.makefile("rw")
+        self._session.defer(here.close)
+        self._session.defer(self._worker.stop)
+
+    def _write_configuration(self) -> None:
+        self._configuration.write_text(
+            TROVE_CONF.format(
+                url=self._rabbit.url("127.0.0.1"),
+                key_key=secrets.token_hex(16),
+                guest_config=self._directory / "trove-guestagent.conf",
+                logs=self._directory,
+                database=self._database,
+            )
+        )
+        self.write_guest_config()

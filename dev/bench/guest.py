@@ -1,0 +1,180 @@
+"""A guest: a database server with the agent in it, as Nova would boot it from Trove's image."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from .disk import LoopVolume, Overlay
+from .network import lease_address
+from .nspawn import Container
+from .roots import base_root
+from .session import REPOSITORY, Session
+from .waiting import wait_until
+
+AGENT_PATH = "/usr/bin/trove-guestagent"
+UNIT = "trove-guestagent.service"
+BOOT_SECONDS = 90.0
+
+NETWORK = """\
+[Match]
+Name=host0
+
+[Network]
+Address={address}/24
+Gateway=198.51.100.1
+LinkLocalAddressing=no
+LLMNR=no
+"""
+
+# systemd ignores device entries of fstab inside a container (there is no udev to announce the device). A virtual machine
+# mounts them at boot; this unit does it in their place.
+FSTAB_UNIT = """\
+[Unit]
+Description=Mount the file systems of fstab, as a virtual machine does at boot
+DefaultDependencies=no
+After=local-fs-pre.target systemd-remount-fs.service
+Before=local-fs.target
+ConditionPathExists=/etc/fstab
+
+[Service]
+Type=oneshot
+ExecStart=/bin/mount --all
+RemainAfterExit=yes
+
+[Install]
+WantedBy=local-fs.target
+"""
+
+
+@dataclass(frozen=True)
+class GuestSpec:
+    """What kind of guest: which base root, how large a volume, with an init or without one."""
+
+    root: str
+    volume_mb: int = 600
+    init: bool = True
+
+
+def agent_binary() -> Path:
+    """`TROVE_AGENT_BIN`, else the newer of the release and the debug build."""
+    named = os.environ.get("TROVE_AGENT_BIN")
+    if named:
+        return Path(named)
+    builds = [REPOSITORY / "target" / profile / "trove-guestagent" for profile in ("release", "debug")]
+    built = sorted((path for path in builds if path.exists()), key=lambda path: path.stat().st_mtime)
+    if not built:
+        raise AssertionError("no agent binary: run `cargo build` or set TROVE_AGENT_BIN")
+    return built[-1]
+
+
+class Guest:
+    """Made with its disks and files; `boot` powers it on."""
+
+    def __init__(self, session: Session, spec: GuestSpec) -> None:
+        self.spec = spec
+        self.name = session.unique("tg")
+        self.address = lease_address(session)
+        # Undone in reverse: the container ends before its disks go.
+        self.disk = Overlay(session, base_root(spec.root), f"{self.name}-disk")
+        self.volume = LoopVolume(session, self.name, spec.volume_mb)
+        binds = [f"{self.volume.device}:/dev/vdb"]
+        command = () if spec.init else (AGENT_PATH, "--config-dir", "/etc/trove/conf.d")
+        self.container = Container(session, self.name, self.disk.root, binds, command)
+        self._write_system()
+
+    def inject(self, files: Mapping[str, str]) -> None:
+        """The files that Nova writes for Trove, with the owner and mode of file injection."""
+        for path, text in files.items():
+            self.disk.write(path, text, 0o600)
+
+    def boot(self) -> Guest:
+        self.container.start()
+        if self.spec.init:
+            self.wait_booted()
+        else:
+            self._configure_network()
+        return self
+
+    def wait_booted(self) -> None:
+        wait_until(f"{self.name} to boot", self._booted, BOOT_SECONDS, self.container.console)
+
+    def reboot(self) -> None:
+        """`systemctl reboot` inside, and waits until the guest is up again."""
+        self.run(["systemctl", "--no-block", "reboot"])
+        # Told to keep its unit, nspawn ends at a reboot and leaves the second boot to whoever started it.
+        wait_until(f"{self.name} to go down", lambda: not self.container.running, BOOT_SECONDS)
+        self.container.stop()
+        self.container.start()
+        self.wait_booted()
+
+    def run(self, argv: list[str], timeout: float = 60.0, stdin: str | None = None, check: bool = True) -> str:
+        """Runs a command inside as root."""
+        return self.container.run(argv, timeout, stdin, check)
+
+    def agent_pid(self) -> int:
+        """The agent's process id inside the guest; 0 when it does not run."""
+        if not self.spec.init:
+            return int(self.run(["pidof", "-s", "trove-guestagent"], check=False).strip() or 0)
+        return int(self.run(["systemctl", "show", "--property=MainPID", "--value", UNIT]).strip() or 0)
+
+    def agent_log(self) -> str:
+        """Everything the agent wrote to its log."""
+        if not self.spec.init:
+            return self.container.console_text()
+        return self.run(["journalctl", "--no-pager", "--output=short-precise", f"--unit={UNIT}"], check=False)
+
+    def everything_logged(self) -> str:
+        """The whole journal in full, and all of /var/log."""
+        text = self.container.console_text()
+        if self.spec.init:
+            text += self.run(["journalctl", "--no-pager", "--output=export", "--all"])
+        logs = self.disk.inside("/var/log")
+        return text + "".join(_text(path) for path in sorted(logs.rglob("*")) if path.is_file() and not path.is_symlink())
+
+    def mounts(self) -> list[dict[str, str]]:
+        """Mounted file systems: `source`, `target`, `fstype`, `options`."""
+        text = self.run(["findmnt", "--json", "--list", "--output", "SOURCE,TARGET,FSTYPE,OPTIONS"])
+        return json.loads(text)["filesystems"]
+
+    def read(self, path: str) -> str:
+        return self.run(["cat", path])
+
+    def _booted(self) -> bool:
+        state = self.container.run_full(["systemctl", "is-system-running"]).stdout.strip()
+        return state in ("running", "degraded")
+
+    def _configure_network(self) -> None:
+        inside = ("-n",)
+        for argv in (
+            ["ip", "address", "add", f"{self.address}/24", "dev", "host0"],
+            ["ip", "link", "set", "host0", "up"],
+            ["ip", "link", "set", "lo", "up"],
+        ):
+            self.container.run_in(argv, inside)
+
+    def _write_system(self) -> None:
+        disk = self.disk
+        shutil.copy(agent_binary(), disk.inside(AGENT_PATH))
+        disk.write("/etc/hostname", f"{self.name}\n")
+        disk.write("/etc/hosts", f"127.0.0.1 localhost\n{self.address} {self.name}\n")
+        disk.write("/etc/fstab", "")
+        if not self.spec.init:
+            return
+        disk.write("/etc/systemd/network/10-host0.network", NETWORK.format(address=self.address))
+        disk.write(f"/etc/systemd/system/{UNIT}", (REPOSITORY / "systemd" / UNIT).read_text())
+        disk.write("/etc/systemd/system/bench-fstab.service", FSTAB_UNIT)
+        enabled = "/etc/systemd/system/{}.wants/{}"
+        disk.link(enabled.format("local-fs.target", "bench-fstab.service"), "../bench-fstab.service")
+        disk.link(enabled.format("multi-user.target", UNIT), f"../{UNIT}")
+        disk.link(enabled.format("multi-user.target", "systemd-networkd.service"), "/lib/systemd/system/systemd-networkd.service")
+        for unit in ("systemd-networkd-wait-online.service", "systemd-firstboot.service", "apt-daily.timer", "apt-daily-upgrade.timer"):
+            disk.link(f"/etc/systemd/system/{unit}", "/dev/null")
+
+
+def _text(path: Path) -> str:
+    return path.read_text(errors="replace") if "journal" not in path.parts else ""

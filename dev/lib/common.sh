@@ -1,0 +1,37 @@
+# Sourced by the commands of dev/: messages, steps with their time, and the machine's needs.
+# shellcheck shell=bash
+
+REPOSITORY=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+CACHE=${TROVE_DEV_CACHE:-/var/cache/trove-guestagent-dev}
+export TROVE_DEV_CACHE=$CACHE PYTHONDONTWRITEBYTECODE=1 DEBIAN_FRONTEND=noninteractive
+
+say() { printf '%s\n' "$*"; }
+die() { printf 'error: %s\n' "$*" >&2; exit 1; }
+
+need_root() {
+    [ "$(id -u)" -eq 0 ] || die "run this as root: it installs packages, makes guests and mounts file systems"
+    command -v apt-get >/dev/null || die "this needs a Debian or Ubuntu machine (apt-get is not there)"
+}
+
+# step NAME COMMAND...: runs the command under a heading and tells how long it took. The command is not part of a
+# condition, so that errexit holds inside the functions it calls; `leave` tells which step failed.
+STEP=
+step() {
+    local name=$1 began=$SECONDS
+    shift
+    STEP=$name
+    printf '\n==> %s\n' "$name"
+    "$@"
+    STEP=
+    printf '==> %s: %s s\n' "$name" "$((SECONDS - began))"
+}
+
+# Directories made for this run only.
+SCRATCH=()
+leave() {
+    local status=$?
+    if [ "$status" -ne 0 ] && [ -n "$STEP" ]; then printf '==> %s: FAILED (status %s)\n' "$STEP" "$status" >&2; fi
+    if [ "${#SCRATCH[@]}" -gt 0 ]; then rm -rf "${SCRATCH[@]}"; fi
+    exit "$status"
+}
+trap leave EXIT

@@ -1,0 +1,303 @@
+//! [`MySqlManager`]: the family's [`DatastoreManager`].
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use camino::{Utf8Path, Utf8PathBuf};
+use tokio::time::{Instant, MissedTickBehavior};
+
+use super::accounts::Accounts;
+use super::bootstrap::{DataDirectory, Owner, ensure_data_directory};
+use super::client::{Client, Session};
+use super::configuration::Configuration;
+use super::credentials;
+use super::databases::Databases;
+use super::groups::Groups;
+use super::layout::{self, Layout};
+use super::names::Rules;
+use super::probe::{Answer, Probe};
+use super::root::Root;
+use super::secure;
+use super::server::ServerProgram;
+use crate::error::{Error, Result, ResultExt};
+use crate::managers::{ConfigGroups, DatabaseAdmin, DatastoreManager, Deps, Descriptor, RootAccess, StatusProbe, UserAdmin};
+use crate::model::PrepareRequest;
+use crate::op::Op;
+use crate::system::command::CommandSpec;
+use crate::system::files;
+use crate::system::service::{ServiceControl, UnitState};
+
+/// Between two looks at a server that is starting.
+const LOOK: Duration = Duration::from_millis(100);
+/// Looks in a row at which the process must be gone before a start has failed: a service manager may be starting it again.
+const GONE_LOOKS: u32 = 20;
+/// How much of the end of the server's log is read, and how many lines of it are quoted.
+const LOG_TAIL_BYTES: u64 = 16 << 10;
+const LOG_TAIL_LINES: usize = 8;
+
+/// MySQL, Percona Server or MariaDB on this guest.
+#[derive(Debug)]
+pub struct MySqlManager {
+    descriptor: &'static Descriptor,
+    deps: Deps,
+    layout: Layout,
+    owner: Owner,
+    program: Arc<ServerProgram>,
+    configuration: Arc<Configuration>,
+    client: Arc<Client>,
+    probe: Probe,
+    accounts: Accounts,
+    databases: Databases,
+    root: Root,
+    groups: Groups,
+}
+
+impl MySqlManager {
+    /// A manager of the server that `deps.service` controls.
+    pub fn new(descriptor: &'static Descriptor, layout: Layout, deps: Deps) -> MySqlManager {
+        let client = Arc::new(Client::new(layout.socket.clone(), layout.credentials.clone()));
+        let rules = Arc::new(Rules::new(descriptor, &deps.settings.accounts));
+        let program = Arc::new(ServerProgram::new(Arc::clone(&deps.service), descriptor.owner, layout.programs.clone()));
+        let configuration = Arc::new(Configuration { layout: layout.clone(), program: Arc::clone(&program) });
+        MySqlManager {
+            descriptor,
+            owner: Owner { service: Arc::clone(&deps.service), name: descriptor.owner },
+            probe: Probe::new(Arc::clone(&client), Arc::clone(&deps.service)),
+            accounts: Accounts { client: Arc::clone(&client), rules: Arc::clone(&rules) },
+            databases: Databases { client: Arc::clone(&client), rules: Arc::clone(&rules) },
+            root: Root { client: Arc::clone(&client), rules, accounts: deps.settings.accounts.clone() },
+            groups: Groups { client: Arc::clone(&client), configuration: Arc::clone(&configuration) },
+            deps,
+            layout,
+            program,
+            configuration,
+            client,
+        }
+    }
+
+    /// Sessions with the server as `os_admin`, for strategies.
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// Where the server's files are, for strategies.
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    fn wait(&self) -> Duration {
+        self.deps.settings.state_change_wait_time
+    }
+
+    /// True when the server cannot see the agent's files: a container that somebody else has made, with files of its own.
+    /// Such a server is used as it is.
+    async fn is_foreign(&self, op: &Op) -> Result<bool> {
+        if !self.deps.service.brings_its_own_programs() {
+            return Ok(false);
+        }
+        let directory = self.layout.config_dir();
+        files::ensure_directory(directory, 0o755, None)?;
+        let sign = tempfile::Builder::new().prefix(".trove-sign-").tempfile_in(directory).action(format!("write into {directory}"))?;
+        let sign = sign.path().to_string_lossy().into_owned();
+        let look = self.deps.service.exec(op, CommandSpec::new("test").args(["-e", &sign]).accept(&[1])).await?;
+        Ok(look.code == 1)
+    }
+
+    fn password_length(&self) -> usize {
+        self.deps.settings.accounts.password_length
+    }
+
+    /// Directories that do not survive a reboot, or that no package makes.
+    fn ensure_directories(&self) -> Result<()> {
+        if self.deps.service.brings_its_own_programs() {
+            return Ok(());
+        }
+        let owner = Some(self.descriptor.owner);
+        if !self.layout.run_dir().is_dir() {
+            files::ensure_directory(self.layout.run_dir(), 0o755, owner)?;
+        }
+        match self.layout.error_log.parent() {
+            Some(logs) if self.layout.sets_error_log && !logs.is_dir() => files::ensure_directory(logs, 0o750, owner),
+            _ => Ok(()),
+        }
+    }
+
+    async fn wait_until_answering(&self, op: &Op) -> Result<()> {
+        let wait = self.wait();
+        let deadline = Instant::now() + wait;
+        let mut look = tokio::time::interval(LOOK);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut gone = 0;
+        loop {
+            op.until_cancelled("wait for the database", look.tick()).await?;
+            let Answer::None(silence) = self.probe.ask(op).await else { return Ok(()) };
+            let running = matches!(self.deps.service.state(op).await, Ok(UnitState::Running { .. }));
+            gone = if running { 0 } else { gone + 1 };
+            if gone >= GONE_LOOKS {
+                return Err(Error::guest(format!("the database server ended while it was starting{}", self.log_tail())));
+            }
+            if Instant::now() >= deadline {
+                let detail = format!("{silence}{}", self.log_tail());
+                return Err(Error::Timeout { action: "wait for the database to answer".into(), after: wait, detail });
+            }
+        }
+    }
+
+    /// The end of the server's log, for an error message; empty when there is none.
+    fn log_tail(&self) -> String {
+        let path = self.configuration.error_log();
+        let lines = read_tail(&path).unwrap_or_default();
+        if lines.is_empty() { String::new() } else { format!("; the end of {path}: {lines}") }
+    }
+
+    /// A session with all privileges, through the server's own start if nothing else works.
+    async fn privileged_session(&self, op: &Op) -> Result<Session<'_>> {
+        if let Some(session) = secure::way_in(op, &self.client, &self.layout).await? {
+            return Ok(session);
+        }
+        if self.is_foreign(op).await? {
+            return Err(Error::guest(format!(
+                "no way into the database in its container: put user and password of an account with all privileges into {} ([client] group, mode 0600)",
+                self.layout.credentials
+            )));
+        }
+        tracing::info!("no account lets the agent in: starting the server once with statements that create one");
+        self.stop(op).await?;
+        let flavor = self.program.flavor(op).await?;
+        let init = secure::write_init_file(op, &self.layout, flavor, &self.owner, self.password_length()).await?;
+        let started = match self.configuration.set_init_file(&init.path) {
+            Ok(()) => self.start(op).await,
+            Err(error) => Err(error),
+        };
+        // Whatever came of it, neither the password nor the order to run it stays behind.
+        self.configuration.clear_init_file()?;
+        files::remove(&init.path)?;
+        started?;
+        let session = self.client.session_as(op, &init.login).await.action("use the account that the server created at its start")?;
+        credentials::write(&self.layout.credentials, &init.login, &self.layout.socket)?;
+        Ok(session)
+    }
+
+    async fn take_over(&self, op: &Op, request: &PrepareRequest) -> Result<()> {
+        let mut session = self.privileged_session(op).await?;
+        let is_admin = credentials::read(&self.layout.credentials)?.is_some() && self.client.session(op).await.is_ok();
+        if !is_admin {
+            secure::create_admin(op, &mut session, &self.layout, self.password_length()).await?;
+        }
+        session.close().await;
+        let mut session = self.client.session(op).await?;
+        // A restored database keeps what its owner had, root included.
+        secure::secure(op, &mut session, self.password_length(), request.backup_info.is_some()).await?;
+        tracing::info!(server = %session.flavor(), "the database is secured");
+        session.close().await;
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl DatastoreManager for MySqlManager {
+    fn descriptor(&self) -> &'static Descriptor {
+        self.descriptor
+    }
+
+    fn service(&self) -> &dyn ServiceControl {
+        &*self.deps.service
+    }
+
+    fn status(&self) -> &dyn StatusProbe {
+        &self.probe
+    }
+
+    fn mount_point(&self) -> Utf8PathBuf {
+        self.layout.mount_point.clone()
+    }
+
+    async fn is_installed(&self, op: &Op) -> bool {
+        self.deps.service.brings_its_own_programs() || self.program.flavor(op).await.is_ok()
+    }
+
+    async fn prepare_server(&self, op: &Op, request: &PrepareRequest) -> Result<()> {
+        files::ensure_directory(&self.layout.state_dir, 0o700, None)?;
+        if self.is_foreign(op).await? {
+            tracing::info!("the container has files of its own: its configuration and data directory are left as they are");
+            self.start(op).await?;
+            return self.take_over(op, request).await;
+        }
+        self.stop(op).await?;
+        // Left behind by an attempt that was cut off.
+        self.configuration.clear_init_file()?;
+        self.ensure_directories()?;
+        let contents = request.config_contents.as_deref().unwrap_or_default();
+        self.configuration.write_base(op, contents).await.action("write the base configuration")?;
+        if let Some(overrides) = request.overrides.as_ref().filter(|overrides| !overrides.is_empty()) {
+            self.configuration.write_user(op, overrides).await.action("write the configuration group")?;
+        }
+        let data = ensure_data_directory(op, &self.layout, &self.program, &self.owner).await?;
+        if data == DataDirectory::New {
+            // Credentials of another database are of no use, and not a way in to try first.
+            files::remove(&self.layout.credentials)?;
+        }
+        self.deps.service.set_enabled(op, true).await?;
+        self.start(op).await?;
+        self.take_over(op, request).await
+    }
+
+    fn data_directory(&self, mount_point: &Utf8Path) -> Utf8PathBuf {
+        layout::data_dir(mount_point)
+    }
+
+    async fn start(&self, op: &Op) -> Result<()> {
+        self.ensure_directories()?;
+        let started = self.deps.service.start(op, self.wait()).await;
+        if let Err(error) = started {
+            let tail = self.log_tail();
+            // The service manager's words come first: they may have the reason already.
+            return Err(if tail.is_empty() { error } else { Error::guest(format!("{error}{tail}")) }).action("start the database server");
+        }
+        self.wait_until_answering(op).await
+    }
+
+    async fn stop(&self, op: &Op) -> Result<()> {
+        self.deps.service.stop(op, self.wait()).await.action("stop the database server")
+    }
+
+    async fn start_with_configuration(&self, op: &Op, config_contents: &str) -> Result<()> {
+        self.stop(op).await?;
+        self.configuration.write_base(op, config_contents).await.action("write the base configuration")?;
+        self.start(op).await
+    }
+
+    async fn reset_configuration(&self, op: &Op, config_contents: &str) -> Result<()> {
+        self.configuration.write_base(op, config_contents).await.action("write the base configuration")
+    }
+
+    fn users(&self) -> Option<&dyn UserAdmin> {
+        Some(&self.accounts)
+    }
+
+    fn databases(&self) -> Option<&dyn DatabaseAdmin> {
+        Some(&self.databases)
+    }
+
+    fn root(&self) -> Option<&dyn RootAccess> {
+        Some(&self.root)
+    }
+
+    fn config(&self) -> Option<&dyn ConfigGroups> {
+        Some(&self.groups)
+    }
+}
+
+/// The last lines of a file.
+fn read_tail(path: &Utf8Path) -> std::io::Result<String> {
+    use std::io::{Read, Seek, SeekFrom};
+    let mut file = std::fs::File::open(path)?;
+    let start = file.metadata()?.len().saturating_sub(LOG_TAIL_BYTES);
+    file.seek(SeekFrom::Start(start))?;
+    let mut bytes = Vec::new();
+    file.take(LOG_TAIL_BYTES).read_to_end(&mut bytes)?;
+    let text = String::from_utf8_lossy(&bytes);
+    let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    Ok(lines[lines.len().saturating_sub(LOG_TAIL_LINES)..].join("; "))
+}

@@ -1,0 +1,24 @@
+//! The MySQL family against real servers: MariaDB 10.11 and MySQL 9.7, every test on both.
+//!
+//! `TROVE_TEST_ROOTS` names a directory with the root file systems `mariadb-10.11` and `mysql-9.7`; the servers run from there in
+//! mount namespaces of their own, as root of this machine, and end with the test program.
+
+#![expect(clippy::unwrap_used, reason = "a test ends where an expectation fails")]
+
+#[path = "mysql/support.rs"]
+mod support;
+
+#[path = "mysql/configuration.rs"]
+mod configuration;
+#[path = "mysql/databases.rs"]
+mod databases;
+#[path = "mysql/health.rs"]
+mod health;
+#[path = "mysql/prepare.rs"]
+mod prepare;
+#[path = "mysql/quoting.rs"]
+mod quoting;
+#[path = "mysql/root.rs"]
+mod root;
+#[path = "mysql/users.rs"]
+mod users;
