@@ -18,7 +18,7 @@ from typing import Any
 # Importing trove.cmd patches the standard library, as it does for Trove's own services: it must come first.
 from trove.cmd import common as trove_start
 
-from trove.common import cfg, notification, template
+from trove.common import cfg, constants, notification, template
 from trove.common.context import TroveContext
 from trove.datastore import models as datastore_models
 from trove.extensions.common import common as extensions
@@ -34,7 +34,9 @@ def create_instance(
 ) -> dict[str, Any]:
     """Datastore, version, instance and status rows, as the API and the task manager make them; the injected files."""
     datastore_models.update_datastore(datastore, None)
-    datastore_models.update_datastore_version(datastore, version, manager, "image", "", packages, True)
+    # Trove has no default for managers it no longer ships itself: the operator then names the extension, as here.
+    extension = constants.REGISTRY_EXT_DEFAULTS.get(manager) or f"trove.guestagent.datastore.{manager}.manager.Manager"
+    datastore_models.update_datastore_version(datastore, version, manager, "image", "", packages, True, extension)
     row = datastore_models.DatastoreVersion.load(datastore_models.Datastore.load(datastore), version)
     # Read by DBInstance itself: with it, each instance gets a key of its own, stored encrypted.
     CONF.set_override("enable_secure_rpc_messaging", secure)

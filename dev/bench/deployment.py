@@ -45,6 +45,8 @@ class Server:
     instance: Instance
     # Secrets handed to the guest in any way; none may be found in its logs.
     secrets: list[str] = field(default_factory=list)
+    # Password of the user that `prepare` makes, where a test has one made.
+    owner_password: str = ""
 
     def secret(self) -> str:
         """A new password, remembered as planted."""
@@ -98,6 +100,8 @@ class Deployment:
         self.host = join_bridge(session)
         self.rabbit = Rabbit(session, ("127.0.0.1", self.host))
         self.controller = Controller(session, self.rabbit, self.host)
+        # Every server placed so far, for whoever looks through all their logs.
+        self.servers: list[Server] = []
 
     def start(self) -> Deployment:
         self.rabbit.start()
@@ -118,7 +122,9 @@ class Deployment:
         guest.inject(instance.files)
         planted = [self.controller.auth_token, self.controller.service_password, self.rabbit.password]
         planted += [instance.key] if instance.key else []
-        return Server(kind, guest, instance, planted)
+        server = Server(kind, guest, instance, planted)
+        self.servers.append(server)
+        return server
 
     def launch(
         self, kind: Kind, secure: bool = True, init: bool = True, guest_options: Mapping[str, str] | None = None

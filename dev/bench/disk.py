@@ -29,6 +29,10 @@ class Overlay:
         target.write_text(text)
         target.chmod(mode)
 
+    def unlink(self, path: str) -> None:
+        """Removes a file or a link of the guest, not what the link points to."""
+        self.inside(path).unlink(missing_ok=True)
+
     def link(self, path: str, to: str) -> None:
         target = self.inside(path)
         target.parent.mkdir(parents=True, exist_ok=True)

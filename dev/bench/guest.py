@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .disk import LoopVolume, Overlay
-from .network import lease_address
+from .network import HOST_ADDRESS, lease_address
 from .nspawn import Container
 from .roots import base_root
 from .session import REPOSITORY, Session
@@ -26,7 +26,7 @@ Name=host0
 
 [Network]
 Address={address}/24
-Gateway=198.51.100.1
+Gateway={host}
 LinkLocalAddressing=no
 LLMNR=no
 """
@@ -161,11 +161,14 @@ class Guest:
         disk = self.disk
         shutil.copy(agent_binary(), disk.inside(AGENT_PATH))
         disk.write("/etc/hostname", f"{self.name}\n")
-        disk.write("/etc/hosts", f"127.0.0.1 localhost\n{self.address} {self.name}\n")
+        # The servers look clients up by address. There is no resolver here to wait for, only this file.
+        disk.write("/etc/hosts", f"127.0.0.1 localhost\n{self.address} {self.name}\n{HOST_ADDRESS} controller\n")
+        disk.unlink("/etc/resolv.conf")
+        disk.write("/etc/resolv.conf", "")
         disk.write("/etc/fstab", "")
         if not self.spec.init:
             return
-        disk.write("/etc/systemd/network/10-host0.network", NETWORK.format(address=self.address))
+        disk.write("/etc/systemd/network/10-host0.network", NETWORK.format(address=self.address, host=HOST_ADDRESS))
         disk.write(f"/etc/systemd/system/{UNIT}", (REPOSITORY / "systemd" / UNIT).read_text())
         disk.write("/etc/systemd/system/bench-fstab.service", FSTAB_UNIT)
         enabled = "/etc/systemd/system/{}.wants/{}"

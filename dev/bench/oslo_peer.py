@@ -13,14 +13,14 @@ EXCHANGE = "trove"
 
 
 class OsloPeer:
-    """Talks to guests over one broker; has its own configuration, so that several may be used side by side."""
+    """Talks to guests over one broker; several may be used side by side."""
 
     def __init__(self, url: str) -> None:
-        self._conf = cfg.ConfigOpts()
-        self._conf([], project="bench", default_config_files=[], default_config_dirs=[])
+        # The global configuration: oslo.messaging registers some of its options nowhere else.
+        cfg.CONF([], project="bench", default_config_files=[], default_config_dirs=[])
         oslo_messaging.set_transport_defaults(EXCHANGE)
         allowed = ["trove.common.exception"]
-        self._transport = oslo_messaging.get_rpc_transport(self._conf, url=url, allowed_remote_exmods=allowed)
+        self._transport = oslo_messaging.get_rpc_transport(cfg.CONF, url=url, allowed_remote_exmods=allowed)
 
     def call(
         self,

@@ -64,7 +64,8 @@ class Session:
 
 
 def _leave(number: int, _frame: FrameType | None) -> None:
-    raise SystemExit(128 + number)
+    # Like Ctrl-C: pytest ends its run and undoes its fixtures for this, and for nothing else.
+    raise KeyboardInterrupt(f"signal {number}")
 
 
 def _attempt(undo: Callable[..., Any], *arguments: Any) -> None:

@@ -9,7 +9,7 @@ DEMO_PACKAGES=(
     python3 python3-venv rabbitmq-server systemd-container debootstrap debian-archive-keyring
     iproute2 util-linux e2fsprogs xfsprogs rsync
 )
-TEST_PACKAGES=("${DEMO_PACKAGES[@]}" git docker.io mariadb-server mariadb-backup)
+TEST_PACKAGES=("${DEMO_PACKAGES[@]}" git docker.io mariadb-server mariadb-backup dnf rpm createrepo-c)
 
 # install_packages NAME...: installs what is missing, without letting any package start a server.
 install_packages() {
@@ -51,6 +51,18 @@ rust_is_new_enough() {
     local version
     version=$(cargo --version 2>/dev/null | sed -n 's/^cargo 1\.\([0-9]*\)\..*/\1/p')
     [ -n "$version" ] && [ "$version" -ge "$RUST_MINOR" ]
+}
+
+# Puts cargo-deny on the PATH, built once into the cache.
+CARGO_DENY=0.20.2
+install_cargo_deny() {
+    local root=$CACHE/cargo-deny-$CARGO_DENY
+    if [ ! -x "$root/bin/cargo-deny" ]; then
+        say "building cargo-deny $CARGO_DENY"
+        cargo install --quiet --locked --version "$CARGO_DENY" --root "$root" cargo-deny </dev/null
+    fi
+    PATH=$root/bin:$PATH
+    cargo deny --version
 }
 
 # Sets VENV to a virtual environment of exactly these requirements, made unless it is there.

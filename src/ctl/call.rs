@@ -16,12 +16,12 @@ use crate::error::{Error, Result, ResultExt};
 use crate::rpc::{fresh_id, open_value, seal};
 
 /// Sends the request and prints the result as JSON, or the failure and exit code 1.
-pub(super) async fn run(remote: &Remote, args: CallArgs) -> Result<ExitCode> {
+pub(super) async fn run(remote: &Remote, args: CallArgs, values: Map<String, Value>) -> Result<ExitCode> {
+    let mut message = request(remote, &args, values)?;
     let channel = remote.channel().await?;
     channel.confirm_select(ConfirmSelectOptions::default()).await.map_err(broker_error)?;
     let queue = format!("guestagent.{}", args.guest);
     let msg_id = fresh_id();
-    let mut message = request(remote, &args)?;
     let mut replies = None;
     if !args.cast {
         let reply_queue = format!("reply_{}", fresh_id());
@@ -44,7 +44,9 @@ pub(super) async fn run(remote: &Remote, args: CallArgs) -> Result<ExitCode> {
     let confirm = channel.basic_publish("".into(), queue.as_str().into(), options, &body, properties);
     let confirm = confirm.await.map_err(broker_error)?.await.map_err(broker_error)?;
     if confirm.take_message().is_some() {
-        return Err(Error::guest(format!("there is no queue {queue}: the guest never started, or is on another broker or virtual host")));
+        return Err(Error::guest(format!(
+            "there is no queue {queue}: the guest's id is another, it never started, or it is on another broker or virtual host"
+        )));
     }
     match replies {
         Some(replies) => answer(remote, replies, &msg_id, Duration::from_secs(args.timeout)).await,
@@ -52,7 +54,11 @@ pub(super) async fn run(remote: &Remote, args: CallArgs) -> Result<ExitCode> {
     }
 }
 
-fn request(remote: &Remote, args: &CallArgs) -> Result<Map<String, Value>> {
+/// The arguments of the RPC, from file and command line.
+///
+/// # Errors
+/// No such file, or what is in it is not JSON.
+pub(super) fn arguments(args: &CallArgs) -> Result<Map<String, Value>> {
     let mut values = Map::new();
     if let Some(path) = &args.args_file {
         let text = if path == "-" {
@@ -62,12 +68,20 @@ fn request(remote: &Remote, args: &CallArgs) -> Result<Map<String, Value>> {
         } else {
             std::fs::read_to_string(path).action(format!("read {path}"))?
         };
-        values = serde_json::from_str(&text).map_err(|error| Error::invalid(format!("{path} is not a JSON object: {error}")))?;
+        let object: Value = serde_json::from_str(&text).map_err(|error| Error::invalid(format!("{path} is not JSON: {error}")))?;
+        let Value::Object(object) = object else {
+            return Err(Error::invalid(format!("{path} must hold one JSON object, with the arguments by name")));
+        };
+        values = object;
     }
     for arg in &args.args {
-        let (name, text) = arg.split_once('=').ok_or_else(|| Error::invalid(format!("'{arg}' is not NAME=JSON")))?;
-        values.insert(name.to_owned(), serde_json::from_str(text).unwrap_or_else(|_| json!(text)));
+        let (name, text) = arg.split_once('=').ok_or_else(|| Error::invalid(format!("'{arg}' is not NAME=JSON, such as limit=5")))?;
+        values.insert(name.to_owned(), value(name, text)?);
     }
+    Ok(values)
+}
+
+fn request(remote: &Remote, args: &CallArgs, values: Map<String, Value>) -> Result<Map<String, Value>> {
     let mut message = Map::new();
     message.insert("method".into(), json!(args.method));
     message.insert("version".into(), json!(args.rpc_version));
@@ -90,13 +104,22 @@ fn request(remote: &Remote, args: &CallArgs) -> Result<Map<String, Value>> {
     Ok(message)
 }
 
+/// JSON, or text that does not look like it: quotes around each word would be a nuisance.
+fn value(name: &str, text: &str) -> Result<Value> {
+    match serde_json::from_str(text) {
+        Ok(value) => Ok(value),
+        Err(error) if text.starts_with(['{', '[', '"']) => Err(Error::invalid(format!("the value of {name} is not JSON: {error}"))),
+        Err(_) => Ok(json!(text)),
+    }
+}
+
 async fn answer(remote: &Remote, mut replies: Consumer, msg_id: &str, timeout: Duration) -> Result<ExitCode> {
     let deadline = tokio::time::Instant::now() + timeout;
     loop {
         let delivery = tokio::time::timeout_at(deadline, replies.next()).await.map_err(|_| Error::Timeout {
             action: "wait for the guest's answer".into(),
             after: timeout,
-            detail: "it may be down, or still at it".into(),
+            detail: "it may be down, or still at it (--timeout)".into(),
         })?;
         let delivery = delivery.ok_or_else(|| Error::guest("the broker closed the connection"))?.map_err(broker_error)?;
         let reply = open_value(&delivery.data)?;
@@ -123,4 +146,23 @@ fn print(remote: &Remote, reply: &Map<String, Value>) -> Result<ExitCode> {
     let text = serde_json::to_string_pretty(&result).map_err(|error| Error::guest(error.to_string()))?;
     writeln!(std::io::stdout(), "{text}").action("write to standard output")?;
     Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_looks_like_json_must_be_json() {
+        assert_eq!(value("limit", "5").unwrap(), json!(5));
+        assert_eq!(value("x", "null").unwrap(), Value::Null);
+        assert_eq!(value("x", r#"[{"_name": "shop"}]"#).unwrap(), json!([{"_name": "shop"}]));
+        for text in ["shop", "", "5.7-8", "a=b", "true story"] {
+            assert_eq!(value("x", text).unwrap(), json!(text));
+        }
+        for text in [r#"{"a": }"#, "[1", r#""open"#] {
+            let error = value("users", text).unwrap_err().to_string();
+            assert!(error.starts_with("the value of users is not JSON: "), "{error}");
+        }
+    }
 }

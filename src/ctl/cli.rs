@@ -9,10 +9,13 @@ use clap::{Args, Parser, Subcommand};
 
 use super::remote::Remote;
 use super::{call, watch};
+use crate::error::Result;
 
 /// Drives and watches Trove guests over the message broker, without a controller.
+///
+/// Exit codes: 0 done; 1 the guest answered with an error, or could not be asked; 2 a mistake on the command line.
 #[derive(Debug, Parser)]
-#[command(version, about, long_about = None)]
+#[command(name = "trove-guestctl", version, after_help = EXAMPLES)]
 pub struct Cli {
     #[command(flatten)]
     broker: BrokerArgs,
@@ -20,8 +23,16 @@ pub struct Cli {
     command: Command,
 }
 
+const EXAMPLES: &str = "\
+Examples:
+  trove-guestctl call 5f1c list_databases limit=5
+  trove-guestctl call 5f1c create_database 'databases=[{\"_name\": \"shop\"}]'
+  trove-guestctl --config-dir /var/tmp/trove-loop/conf.d call loop prepare --args-file prepare.json --timeout 300
+  trove-guestctl watch --seconds 60";
+
 /// Where the broker is. By default: what the files of `/etc/trove/conf.d` say, as on a guest.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Broker")]
 pub(super) struct BrokerArgs {
     /// Directory with trove-guestagent.conf (and guest_info.conf).
     #[arg(long, global = true, default_value = "/etc/trove/conf.d")]
@@ -55,7 +66,8 @@ pub(super) struct CallArgs {
     pub(super) guest: String,
     /// RPC method, such as rpc_ping or list_users.
     pub(super) method: String,
-    /// NAME=JSON.
+    /// Arguments of the method, each NAME=JSON.
+    #[arg(value_name = "NAME=JSON")]
     pub(super) args: Vec<String>,
     /// A JSON object of arguments, from a file or `-`.
     #[arg(long, value_name = "FILE")]
@@ -64,10 +76,10 @@ pub(super) struct CallArgs {
     #[arg(long)]
     pub(super) cast: bool,
     /// RPC version to ask for.
-    #[arg(long, default_value = "1.0")]
+    #[arg(long, value_name = "VERSION", default_value = "1.0")]
     pub(super) rpc_version: String,
     /// Seconds to wait for the answer.
-    #[arg(long, default_value_t = 60)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub(super) timeout: u64,
 }
 
@@ -85,17 +97,22 @@ pub(super) struct WatchArgs {
     pub(super) seconds: Option<u64>,
 }
 
+async fn call(broker: &BrokerArgs, args: CallArgs) -> Result<ExitCode> {
+    // A mistake of the caller's comes first: no broker is needed to tell it.
+    let values = call::arguments(&args)?;
+    call::run(&Remote::connect(broker).await?, args, values).await
+}
+
+async fn watch(broker: &BrokerArgs, args: WatchArgs) -> Result<ExitCode> {
+    let limit = args.seconds.map_or(Duration::MAX, Duration::from_secs);
+    watch::run(&Remote::connect(broker).await?, &args.queue, args.count, limit).await
+}
+
 /// Runs a command; its errors are printed.
 pub async fn run(cli: Cli) -> ExitCode {
-    let outcome = match Remote::connect(&cli.broker).await {
-        Ok(remote) => match cli.command {
-            Command::Call(args) => call::run(&remote, args).await,
-            Command::Watch(args) => {
-                let limit = args.seconds.map_or(Duration::MAX, Duration::from_secs);
-                watch::run(&remote, &args.queue, args.count, limit).await
-            }
-        },
-        Err(error) => Err(error),
+    let outcome = match cli.command {
+        Command::Call(args) => call(&cli.broker, args).await,
+        Command::Watch(args) => watch(&cli.broker, args).await,
     };
     match outcome {
         Ok(code) => code,
@@ -104,5 +121,16 @@ pub async fn run(cli: Cli) -> ExitCode {
             writeln!(std::io::stderr(), "trove-guestctl: {error}").ok();
             ExitCode::FAILURE
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
     }
 }

@@ -1,19 +1,14 @@
 //! A connection to the broker on behalf of a person: where it is, and the key of the guest.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use lapin::{Channel, Connection};
-use tokio_util::sync::CancellationToken;
 
 use super::cli::BrokerArgs;
 use crate::config::{ConfigArgument, Settings, Sources};
 use crate::error::{Error, Result, ResultExt};
 use crate::rpc::{Broker, ConnectionPurpose, InstanceKey};
 use crate::system::files;
-
-/// How long the broker may take to answer.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// The broker, and what is needed to talk to a guest through it.
 #[derive(Debug)]
@@ -31,12 +26,7 @@ impl Remote {
             None => settings.instance_rpc_encr_key.clone(),
         };
         let key = key.as_ref().map(InstanceKey::derive).transpose()?;
-        let broker = Broker::new(settings.clone());
-        let connection = tokio::time::timeout(CONNECT_TIMEOUT, broker.connect(ConnectionPurpose::Send, &CancellationToken::new())).await;
-        let connection = connection.ok().flatten().ok_or_else(|| {
-            let hosts: Vec<String> = settings.broker.hosts.iter().map(|host| format!("{}:{}", host.host, host.port)).collect();
-            Error::guest(format!("no broker answers at {}; see the warning above for why", hosts.join(", ")))
-        })?;
+        let connection = Broker::new(settings.clone()).connect_once(ConnectionPurpose::Send).await?;
         Ok(Remote { settings, key, connection })
     }
 
@@ -63,6 +53,10 @@ fn settings(args: &BrokerArgs) -> Result<Settings> {
             );
             Settings::from_text(path.as_str(), &text).map_err(config)
         }
+        None if !args.config_dir.is_dir() => Err(Error::guest(format!(
+            "there is no directory {}: say where the broker is, with --config-dir (the directory with trove-guestagent.conf) or --transport-url-file",
+            args.config_dir
+        ))),
         None => Settings::load(&Sources::of_process(vec![ConfigArgument::Dir(args.config_dir.clone())])).map_err(config),
     }
 }

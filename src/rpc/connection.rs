@@ -86,6 +86,21 @@ impl Broker {
         }
     }
 
+    /// Connects to the first broker that answers, asking each one once: for a person who waits.
+    ///
+    /// # Errors
+    /// What the last broker that was asked said.
+    pub async fn connect_once(&self, purpose: ConnectionPurpose) -> Result<Connection> {
+        let mut last = self.connect_next(purpose).await;
+        for _ in 1..self.settings.broker.hosts.len() {
+            if last.is_ok() {
+                break;
+            }
+            last = self.connect_next(purpose).await;
+        }
+        last
+    }
+
     async fn connect_next(&self, purpose: ConnectionPurpose) -> Result<Connection> {
         let hosts = &self.settings.broker.hosts;
         let index = self.next.load(Ordering::Relaxed) % hosts.len();

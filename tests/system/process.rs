@@ -9,7 +9,7 @@ use nix::unistd::Pid;
 use trove_guestagent::system::command::SystemCommands;
 use trove_guestagent::system::service::{ServerCommand, ServiceControl, Supervisor, UnitState};
 
-use super::service_contract::{Server, WAIT, check, running_pid};
+use super::service_contract::{Server, Setting, WAIT, check, running_pid};
 use super::support::{op, scratch, wait_until};
 
 fn supervisor(server: &Server) -> Supervisor {
@@ -43,7 +43,7 @@ fn exists(pid: i32) -> bool {
 #[tokio::test]
 async fn the_contract() {
     let (_dir, guard) = installed().await;
-    check(&supervisor(&guard.0), |spoiled| guard.0.spoil(spoiled)).await;
+    check(&supervisor(&guard.0), &guard.0).await;
 }
 
 #[tokio::test]

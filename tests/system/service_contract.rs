@@ -3,6 +3,7 @@
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use camino::{Utf8Path, Utf8PathBuf};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -14,7 +15,7 @@ use super::support::{op, wait_until};
 
 pub(crate) const WAIT: Duration = Duration::from_secs(120);
 /// An option no server knows, planted to make it end at once.
-const UNKNOWN_OPTION: &str = "planted_unknown_option";
+pub(crate) const UNKNOWN_OPTION: &str = "planted_unknown_option";
 
 /// A MariaDB server below a directory.
 pub(crate) struct Server {
@@ -60,9 +61,10 @@ impl Server {
             .timeout(WAIT);
         service.exec(&op(), install).await.unwrap();
     }
+}
 
-    /// Makes the next start fail, or work again.
-    pub(crate) fn spoil(&self, spoiled: bool) {
+impl Setting for Server {
+    fn spoil(&self, spoiled: bool) {
         self.configure(if spoiled { UNKNOWN_OPTION } else { "" });
     }
 }
@@ -78,67 +80,106 @@ fn signal(pid: i32, signal: Signal) {
     kill(Pid::from_raw(pid), signal).unwrap();
 }
 
-/// Checks the contract on a server that is installed and stopped; leaves it stopped. `spoil` makes a start fail.
-pub(crate) async fn check(service: &dyn ServiceControl, spoil: impl Fn(bool)) {
-    let op = op();
-    // A stopped server can be stopped.
-    service.stop(&op, WAIT).await.unwrap();
+/// What the contract needs done to a server from outside.
+#[async_trait]
+pub(crate) trait Setting: Sync {
+    /// Makes the next start fail because of [`UNKNOWN_OPTION`], or work again.
+    fn spoil(&self, spoiled: bool);
 
-    // Start is idempotent, and says so only when a process runs.
+    /// Makes the running server slow to stop, or lets it.
+    async fn stall(&self, pid: i32, stalled: bool) {
+        signal(pid, if stalled { Signal::SIGSTOP } else { Signal::SIGCONT });
+    }
+}
+
+/// Checks the contract on a server that is installed and stopped; leaves it stopped.
+pub(crate) async fn check(service: &dyn ServiceControl, setting: &dyn Setting) {
+    start_and_restart(service).await;
+    run_programs(service).await;
+    leave_nothing_of_a_slow_program(service).await;
+    stop_in_time_or_not_at_all(service, setting).await;
+    end_at_once(service, setting).await;
+    enable_and_disable(service).await;
+    stop(service).await;
+}
+
+fn exists(pid: i32) -> bool {
+    Utf8Path::new(&format!("/proc/{pid}")).exists()
+}
+
+/// A stopped server can be stopped and a running one started; restart is another process.
+async fn start_and_restart(service: &dyn ServiceControl) {
+    let op = op();
+    service.stop(&op, WAIT).await.unwrap();
     service.start(&op, WAIT).await.unwrap();
     let pid = running_pid(service).await;
-    assert!(Utf8Path::new(&format!("/proc/{pid}")).exists());
+    assert!(exists(pid));
     service.start(&op, WAIT).await.unwrap();
     assert_eq!(running_pid(service).await, pid);
+    service.restart(&op, WAIT).await.unwrap();
+    assert_ne!(running_pid(service).await, pid);
+}
 
-    // Programs run where the server's own are, with standard input, and their failure is told.
+/// Programs run where the server's own are, with standard input and environment, and their failure is told.
+async fn run_programs(service: &dyn ServiceControl) {
+    let op = op();
     let echo = CommandSpec::new("cat").arg("-").arg("/etc/mysql/my.cnf").stdin_secret("from standard input\n".into());
     assert!(service.exec(&op, echo).await.unwrap().stdout.starts_with("from standard input\n"));
     let environment = CommandSpec::new("printenv").arg("PLANTED").env("PLANTED", "value with blanks");
     assert_eq!(service.exec(&op, environment).await.unwrap().stdout, "value with blanks\n");
     let error = service.exec(&op, CommandSpec::new("ls").arg("/no/such")).await.unwrap_err();
     assert!(error.to_string().contains("cannot access '/no/such'"), "{error}");
+}
 
-    // Nothing is left of a program whose deadline has passed.
-    let slow = CommandSpec::new("sleep").arg("4711.25").timeout(Duration::from_millis(1500));
-    let error = service.exec(&op, slow).await.unwrap_err();
+/// Nothing is left of a program whose deadline has passed.
+async fn leave_nothing_of_a_slow_program(service: &dyn ServiceControl) {
+    // No other test has this server, so no other has this program.
+    let seconds = format!("4711.{}", running_pid(service).await);
+    let slow = CommandSpec::new("sleep").arg(&seconds).timeout(Duration::from_millis(1500));
+    let error = service.exec(&op(), slow).await.unwrap_err();
     assert!(matches!(error, Error::Timeout { .. }), "{error}");
-    wait_until("the program is gone", Duration::from_secs(10), async || !is_running("sleep\x004711.25\0")).await;
+    let line = format!("sleep\0{seconds}\0");
+    wait_until("the program is gone", Duration::from_secs(10), async || !is_running(&line)).await;
+}
 
-    // Restart is another process.
-    service.restart(&op, WAIT).await.unwrap();
-    let restarted = running_pid(service).await;
-    assert_ne!(restarted, pid);
-
-    // A server that does not stop in time is left alone, and stops when it can.
-    signal(restarted, Signal::SIGSTOP);
-    let error = service.stop(&op, Duration::from_secs(2)).await.unwrap_err();
+/// A server that does not stop in time is left alone, and stops when it can.
+async fn stop_in_time_or_not_at_all(service: &dyn ServiceControl, setting: &dyn Setting) {
+    let pid = running_pid(service).await;
+    setting.stall(pid, true).await;
+    let error = service.stop(&op(), Duration::from_secs(2)).await.unwrap_err();
     assert!(matches!(error, Error::Timeout { .. }), "{error}");
-    assert_eq!(running_pid(service).await, restarted);
-    signal(restarted, Signal::SIGCONT);
-    wait_until("the server has stopped", WAIT, async || service.state(&op).await.unwrap() == UnitState::Stopped).await;
-    assert!(!Utf8Path::new(&format!("/proc/{restarted}")).exists());
+    assert_eq!(running_pid(service).await, pid);
+    setting.stall(pid, false).await;
+    wait_until("the server has stopped", WAIT, async || service.state(&op()).await.unwrap() == UnitState::Stopped).await;
+    assert!(!exists(pid));
+}
 
-    // A server that ends at once is a failed start, with its own reason.
-    spoil(true);
+/// A server that ends at once is a failed start, with its own reason.
+async fn end_at_once(service: &dyn ServiceControl, setting: &dyn Setting) {
+    let op = op();
+    setting.spoil(true);
     let error = service.start(&op, WAIT).await.unwrap_err();
     assert!(error.to_string().contains(UNKNOWN_OPTION), "{error}");
     assert_eq!(service.state(&op).await.unwrap(), UnitState::Failed);
-    spoil(false);
+    setting.spoil(false);
     service.start(&op, WAIT).await.unwrap();
     running_pid(service).await;
+}
 
-    // Enabling and disabling touch nothing that runs, and can be repeated.
+/// Enabling and disabling touch nothing that runs, and can be repeated.
+async fn enable_and_disable(service: &dyn ServiceControl) {
     for enabled in [false, false, true, true] {
-        service.set_enabled(&op, enabled).await.unwrap();
+        service.set_enabled(&op(), enabled).await.unwrap();
         running_pid(service).await;
     }
+}
 
-    // Stop returns when the process is gone.
-    let last = running_pid(service).await;
-    service.stop(&op, WAIT).await.unwrap();
-    assert!(!Utf8Path::new(&format!("/proc/{last}")).exists());
-    assert_eq!(service.state(&op).await.unwrap(), UnitState::Stopped);
+/// Stop returns when the process is gone.
+async fn stop(service: &dyn ServiceControl) {
+    let pid = running_pid(service).await;
+    service.stop(&op(), WAIT).await.unwrap();
+    assert!(!exists(pid));
+    assert_eq!(service.state(&op()).await.unwrap(), UnitState::Stopped);
 }
 
 /// True when a process has this command line.

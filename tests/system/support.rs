@@ -45,14 +45,10 @@ pub(crate) fn scratch() -> (tempfile::TempDir, Utf8PathBuf) {
     (dir, path)
 }
 
-/// The cached base root of a guest with MariaDB in it. One that is missing fails the test.
+/// The base root of a guest with MariaDB in it, which `dev/test` makes. One that is missing fails the test.
 pub(crate) fn mariadb_root() -> Utf8PathBuf {
-    let cached = Utf8Path::new(CACHE).read_dir_utf8().map(|entries| entries.filter_map(std::result::Result::ok).collect::<Vec<_>>());
-    let mut roots: Vec<_> = cached.unwrap_or_default().into_iter().map(|entry| entry.path().to_owned()).collect();
-    roots.retain(|path| path.file_name().is_some_and(|name| name.starts_with("root-mariadb-") || name == "mariadb.try"));
-    roots.retain(|path| path.join("usr/sbin/mariadbd").is_file() && path.join("usr/lib/systemd/systemd").is_file());
-    roots.sort();
-    roots.pop().unwrap_or_else(|| panic!("there is no base root with MariaDB below {CACHE}: dev/test makes it"))
+    let roots = std::env::var("TROVE_TEST_ROOTS").expect("TROVE_TEST_ROOTS names the directory of the base roots: run this through dev/test");
+    Utf8Path::new(&roots).join("mariadb-10.11").canonicalize_utf8().expect("there is a base root mariadb-10.11 in TROVE_TEST_ROOTS")
 }
 
 /// Records argument vectors; answers from a script.

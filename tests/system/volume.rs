@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use trove_guestagent::config::VolumeSettings;
-use trove_guestagent::system::command::SystemCommands;
+use trove_guestagent::system::command::{CommandRunner, CommandSpec, SystemCommands};
 use trove_guestagent::volume::{Existing, FileSystem, Formatted, Volume, filesystem_stats};
 
 use super::support::{op, run, scratch};
@@ -70,7 +70,12 @@ impl Drop for Disk {
         // Drop cannot wait for the runtime of the test it runs in.
         let detach = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            runtime.block_on(run(&["losetup", "--detach", &device]));
+            runtime.block_on(async {
+                // A partition added by hand would outlive the loop device's file. Most disks have none.
+                let partition = CommandSpec::new("delpart").args([&device, "1"]).accept(&[1]);
+                SystemCommands.run(&op(), partition).await.ok();
+                run(&["losetup", "--detach", &device]).await;
+            });
         });
         detach.join().ok();
     }
@@ -88,7 +93,7 @@ async fn a_blank_device_is_formatted_once_mounted_and_written_to_fstab() {
         volume.check(&op()).await.unwrap();
         volume.mount(&op(), &point, true).await.unwrap();
         volume.mount(&op(), &point, true).await.unwrap();
-        assert_eq!(volume.mount_points().unwrap(), [point.clone()]);
+        assert_eq!(volume.mount_points().unwrap(), std::slice::from_ref(&point));
         let options = run(&["findmnt", "-n", "-o", "OPTIONS", &disk.device]).await;
         assert!(options.contains("noatime"), "{options}");
         let escaped = point.as_str().replace(' ', "\\040");

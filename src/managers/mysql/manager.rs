@@ -104,6 +104,19 @@ impl MySqlManager {
         Ok(look.code == 1)
     }
 
+    /// Without the directory of the socket, a container's server is out of reach.
+    async fn require_socket(&self, op: &Op) -> Result<()> {
+        let directory = self.layout.run_dir();
+        if self.deps.service.shares(op, directory).await? {
+            return Ok(());
+        }
+        Err(Error::guest(format!(
+            "the container of the database does not have the directory of the socket, {directory}: make it again with \
+             --volume={directory}:DIR, where the server's option 'socket' is DIR/{}; or remove it and set docker_image, and the agent makes one",
+            self.layout.socket.file_name().unwrap_or_default()
+        )))
+    }
+
     fn password_length(&self) -> usize {
         self.deps.settings.accounts.password_length
     }
@@ -135,17 +148,20 @@ impl MySqlManager {
             let running = matches!(self.deps.service.state(op).await, Ok(UnitState::Running { .. }));
             gone = if running { 0 } else { gone + 1 };
             if gone >= GONE_LOOKS {
-                return Err(Error::guest(format!("the database server ended while it was starting{}", self.log_tail())));
+                return Err(Error::guest(format!("the database server ended while it was starting{}", self.log_tail(op).await)));
             }
             if Instant::now() >= deadline {
-                let detail = format!("{silence}{}", self.log_tail());
+                let detail = format!("{silence}{}", self.log_tail(op).await);
                 return Err(Error::Timeout { action: "wait for the database to answer".into(), after: wait, detail });
             }
         }
     }
 
     /// The end of the server's log, for an error message; empty when there is none.
-    fn log_tail(&self) -> String {
+    async fn log_tail(&self, op: &Op) -> String {
+        if let Some(output) = self.deps.service.recent_output(op).await {
+            return if output.is_empty() { output } else { format!("; the end of what the server wrote: {output}") };
+        }
         let path = self.configuration.error_log();
         let lines = read_tail(&path).unwrap_or_default();
         if lines.is_empty() { String::new() } else { format!("; the end of {path}: {lines}") }
@@ -220,6 +236,7 @@ impl DatastoreManager for MySqlManager {
     async fn prepare_server(&self, op: &Op, request: &PrepareRequest) -> Result<()> {
         files::ensure_directory(&self.layout.state_dir, 0o700, None)?;
         if self.is_foreign(op).await? {
+            self.require_socket(op).await?;
             tracing::info!("the container has files of its own: its configuration and data directory are left as they are");
             self.start(op).await?;
             return self.take_over(op, request).await;
@@ -251,7 +268,8 @@ impl DatastoreManager for MySqlManager {
         self.ensure_directories()?;
         let started = self.deps.service.start(op, self.wait()).await;
         if let Err(error) = started {
-            let tail = self.log_tail();
+            // An engine keeps what the server wrote, and has quoted it.
+            let tail = if self.deps.service.brings_its_own_programs() { String::new() } else { self.log_tail(op).await };
             // The service manager's words come first: they may have the reason already.
             return Err(if tail.is_empty() { error } else { Error::guest(format!("{error}{tail}")) }).action("start the database server");
         }

@@ -74,6 +74,13 @@ impl ServerProgram {
     /// # Errors
     /// It refuses something; its words are in the error.
     pub(super) async fn check(&self, op: &Op, file: &Utf8Path) -> Result<()> {
+        let directory = file.parent().unwrap_or(file);
+        if !self.service.shares(op, directory).await? {
+            return Err(Error::guest(format!(
+                "the container of the database does not have {directory}, so its configuration cannot be changed from here: make it \
+                 again with config_dir, mount_point and the directory of the socket as volumes at the same paths, or let the agent make one"
+            )));
+        }
         let (_, flavor) = self.program(op).await?;
         let validates = !flavor.is_mariadb() && flavor.version >= (8, 0, 16);
         let command = self.command(op, &format!("--defaults-file={file}")).await?;

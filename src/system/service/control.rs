@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use camino::Utf8PathBuf;
+use camino::{Utf8Path, Utf8PathBuf};
 use tokio::time::Instant;
 
 use super::docker::{DEFAULT_CONTAINER, Docker, DockerContainer};
@@ -104,6 +104,19 @@ pub trait ServiceControl: Send + Sync + fmt::Debug {
     /// True when the server's programs come with something the agent does not install (a container image).
     fn brings_its_own_programs(&self) -> bool {
         false
+    }
+
+    /// True when `directory` of this host is the server's too. False for a container that somebody made without it.
+    ///
+    /// # Errors
+    /// The service manager could not be asked.
+    async fn shares(&self, _op: &Op, _directory: &Utf8Path) -> Result<bool> {
+        Ok(true)
+    }
+
+    /// The end of what the server wrote to its standard output and error, when that is kept nowhere but with the service manager.
+    async fn recent_output(&self, _op: &Op) -> Option<String> {
+        None
     }
 
     /// Called once when the agent has started, before it serves requests: a server that should run, and that nobody else would

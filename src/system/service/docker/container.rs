@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use camino::Utf8PathBuf;
+use camino::{Utf8Path, Utf8PathBuf};
 
 use super::engine::{Container, Engine};
 use super::leftovers::Mark;
@@ -254,6 +254,15 @@ impl ServiceControl for Docker {
 
     fn brings_its_own_programs(&self) -> bool {
         true
+    }
+
+    async fn shares(&self, op: &Op, directory: &Utf8Path) -> Result<bool> {
+        // One that is yet to be created gets what it needs.
+        Ok(self.inspect(op).await?.is_none_or(|container| container.shares(directory)))
+    }
+
+    async fn recent_output(&self, op: &Op) -> Option<String> {
+        Some(self.engine.logs(op, self.name()).await)
     }
 
     async fn agent_starts(&self, op: &Op) {

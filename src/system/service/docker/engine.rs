@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use camino::{Utf8Path, Utf8PathBuf};
 use serde::Deserialize;
 
 use crate::error::{Error, Result, ResultExt};
@@ -20,6 +21,16 @@ pub(super) struct Container {
     state: State,
     pub(super) config: Config,
     host_config: HostConfig,
+    #[serde(default)]
+    mounts: Vec<Mount>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Mount {
+    /// Empty for what is in memory only.
+    #[serde(default)]
+    source: Utf8PathBuf,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -72,6 +83,13 @@ impl Container {
     /// True when the engine starts it by itself.
     pub(super) fn is_enabled(&self) -> bool {
         !matches!(self.host_config.restart_policy.name.as_str(), "" | "no")
+    }
+
+    /// True when the container has this directory of the host, at whichever path of its own.
+    pub(super) fn shares(&self, directory: &Utf8Path) -> bool {
+        let real = |path: &Utf8Path| path.canonicalize_utf8().unwrap_or_else(|_| path.to_owned());
+        let directory = real(directory);
+        self.mounts.iter().any(|mount| !mount.source.as_str().is_empty() && directory.starts_with(real(&mount.source)))
     }
 
     pub(super) fn label(&self, name: &str) -> Option<&str> {
@@ -159,5 +177,13 @@ mod tests {
         assert_eq!(container("exited", 0, "mount failed").state(), UnitState::Failed);
         assert_eq!(container("restarting", 1, "").state(), UnitState::Failed);
         assert!(!container("exited", 0, "").is_enabled());
+    }
+
+    #[test]
+    fn mounted_directories_are_shared() {
+        let mounts = serde_json::json!([{"Type": "bind", "Source": "/no/such/run", "Destination": "/run/mysqld"}, {"Type": "tmpfs"}]);
+        let container = Container { mounts: serde_json::from_value(mounts).unwrap(), ..container("running", 0, "") };
+        assert!(container.shares("/no/such/run".into()) && container.shares("/no/such/run/deeper".into()));
+        assert!(!container.shares("/no/such/runs".into()) && !container.shares("/no/such".into()));
     }
 }

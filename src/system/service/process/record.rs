@@ -116,7 +116,7 @@ impl ServerProcess {
     /// serve, they hang for ever, half started (seen with MariaDB 10.11).
     pub(super) fn hearing(&self) -> Hearing {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid)).unwrap_or_default();
-        let call = system_call(&format!("/proc/{}/syscall", self.pid));
+        let call = system_call(format!("/proc/{}/syscall", self.pid));
         match call {
             _ if !blocks_terminate(&status) => Hearing::Good,
             Some(call) if IDLE_CALLS.contains(&call) && self.waits_for_signals() => Hearing::Good,
@@ -128,7 +128,7 @@ impl ServerProcess {
     /// True when a thread is in sigwait(3) or one of its kin.
     fn waits_for_signals(&self) -> bool {
         let threads = std::fs::read_dir(format!("/proc/{}/task", self.pid)).into_iter().flatten().flatten();
-        threads.map(|thread| system_call(&thread.path().join("syscall"))).any(|call| call == Some(nix::libc::SYS_rt_sigtimedwait))
+        threads.map(|thread| system_call(thread.path().join("syscall"))).any(|call| call == Some(nix::libc::SYS_rt_sigtimedwait))
     }
 
     /// Asks it to end. One that is gone has ended.
