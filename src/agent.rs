@@ -6,14 +6,14 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Settings;
-use crate::error::{Result, ResultExt};
+use crate::error::{Error, Result, ResultExt};
 use crate::journal::Journal;
 use crate::managers::prepare::PrepareEnv;
-use crate::managers::{DatastoreManager, registry};
+use crate::managers::registry;
 use crate::op::Op;
 use crate::release::ReleaseTracker;
 use crate::rpc::{Broker, Conductor, Dispatcher, Heartbeat, InstanceKey, Publisher, RpcServer};
-use crate::status::{Phase, StatusTracker};
+use crate::status::StatusTracker;
 use crate::system::command::{CommandRunner, SystemCommands};
 use crate::system::{files, packages};
 
@@ -21,6 +21,9 @@ use crate::system::{files, packages};
 const GRACE: Duration = Duration::from_secs(60);
 /// How long they may take to clean up once they are cancelled.
 const CANCEL_GRACE: Duration = Duration::from_secs(10);
+
+/// How long connections may take to end.
+const CONNECTIONS_GRACE: Duration = Duration::from_secs(1);
 
 /// Runs the agent until `stop` is cancelled.
 ///
@@ -32,7 +35,7 @@ pub async fn run(settings: Settings, stop: CancellationToken) -> Result<()> {
     let key = settings.instance_rpc_encr_key.as_ref().map(InstanceKey::derive).transpose()?;
     let release = Arc::new(ReleaseTracker::load(&settings)?);
     let status = Arc::new(StatusTracker::load(&settings.state_dir)?);
-    let (journal, found, finished) = Journal::open(&settings.state_dir)?;
+    let (journal, mut left) = Journal::open(&settings.state_dir)?;
 
     let commands: Arc<dyn CommandRunner> = Arc::new(SystemCommands);
     let packages = packages::detect(commands.clone());
@@ -42,7 +45,7 @@ pub async fn run(settings: Settings, stop: CancellationToken) -> Result<()> {
     let operations = CancellationToken::new();
     let connections = CancellationToken::new();
     let broker = Arc::new(Broker::new(settings.clone()));
-    let publisher = Publisher::start(broker.clone(), connections.clone());
+    let (publisher, sending) = Publisher::start(broker.clone(), connections.clone());
     let conductor = Arc::new(Conductor::new(settings.clone(), publisher.clone(), key.clone())?);
     let dispatcher = Arc::new(Dispatcher {
         settings: settings.clone(),
@@ -59,29 +62,49 @@ pub async fn run(settings: Settings, stop: CancellationToken) -> Result<()> {
         manager: manager.clone(),
     };
     let heartbeat = tokio::spawn(heartbeat.run(connections.clone()));
-    tokio::spawn(begin(manager.clone(), status, operations.clone()));
 
-    let server = RpcServer::new(broker, publisher, dispatcher, key, release, journal, finished, operations.clone());
-    server.recover(found);
-    let serving = tokio::spawn(server.run(stop.clone(), || notify(&[sd_notify::NotifyState::Ready])));
+    let finished = std::mem::take(&mut left.finished);
+    let server = RpcServer::new(broker, publisher, dispatcher, key, release, journal, finished, stop.clone(), operations.clone());
+    server.begin();
+    server.recover(left);
+    let mut serving = tokio::spawn(server.run(|| notify(&[sd_notify::NotifyState::Ready])));
 
-    stop.cancelled().await;
+    let ended = tokio::select! {
+        // Cancel-safe: a token and a handle.
+        () = stop.cancelled() => false,
+        _ = &mut serving => true,
+    };
     notify(&[sd_notify::NotifyState::Stopping]);
-    end(serving, &operations).await;
+    // Told to stop, it may be the first to notice.
+    let failed = ended && !stop.is_cancelled();
+    if !ended {
+        end(serving, &operations).await;
+    }
     manager.service().agent_stops(&Op::internal(CancellationToken::new())).await;
     connections.cancel();
     heartbeat.await.ok();
+    sending.await.ok();
+    connections_end().await;
+    if failed {
+        // Only a panic ends it: the service manager starts the agent again.
+        return Err(Error::guest("the RPC server ended by itself; the log has the reason"));
+    }
     tracing::info!("stopped");
     Ok(())
 }
 
-/// A prepared database that should run and that nobody else starts (`service_control = process`) is started, beside the server:
-/// a slow database must not keep the agent from answering.
-async fn begin(manager: Arc<dyn DatastoreManager>, status: Arc<StatusTracker>, operations: CancellationToken) {
-    if matches!(status.phase(), Phase::Active | Phase::ClusterReady) {
-        manager.service().agent_starts(&Op::internal(operations)).await;
+/// The AMQP library has tasks of its own, which take it ill when the runtime ends before them.
+async fn connections_end() {
+    let tasks = tokio::runtime::Handle::current().metrics();
+    let mut ticks = tokio::time::interval(Duration::from_millis(5));
+    let ended = async {
+        while tasks.num_alive_tasks() > 0 {
+            ticks.tick().await;
+        }
+    };
+    if tokio::time::timeout(CONNECTIONS_GRACE, ended).await.is_err() {
+        tracing::debug!(tasks = tasks.num_alive_tasks(), "tasks are left");
     }
-    status.report_now();
 }
 
 /// Waits for operations under way; what takes too long is cancelled, and stays in the journal.

@@ -1,5 +1,7 @@
 //! `trove-guestctl` as a person runs it: what it says without a broker, and against the real one of `TROVE_TEST_BROKER`.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use std::time::Duration;
 
 use camino::{Utf8Path, Utf8PathBuf};

@@ -84,11 +84,21 @@ class Instance:
     manager: str
     files: Mapping[str, str] = field(repr=False)
 
-    def prepare(self, databases: Sequence[Any] = (), users: Sequence[Any] = (), **options: Any) -> None:
-        """The cast that turns a booted server into a database instance."""
-        memory = options.pop("memory_mb", MEMORY_MB)
+    def prepare(
+        self,
+        databases: Sequence[Any] = (),
+        users: Sequence[Any] = (),
+        memory_mb: int = MEMORY_MB,
+        options: Mapping[str, Any] | None = None,
+    ) -> None:
+        """The cast that turns a booted server into a database instance; `options` replace arguments of `API.prepare`."""
         self.controller.ask(
-            "prepare", instance_id=self.id, memory_mb=memory, databases=list(databases), users=list(users), **options
+            "prepare",
+            instance_id=self.id,
+            memory_mb=memory_mb,
+            databases=list(databases),
+            users=list(users),
+            options=dict(options or {}),
         )
 
     def call(self, method: str, **arguments: Any) -> Any:
@@ -113,7 +123,7 @@ class Instance:
         def look() -> bool:
             status = self.status()
             if status == "failed to spawn" != wanted:
-                raise AssertionError(f"{self.id} failed to spawn:\n{guest_log() if guest_log else ''}\n{self.faults()}")
+                raise AssertionError(f"{self.id} failed to spawn:\n{guest_log() if guest_log else ''}\n{self.fault()}")
             return status == wanted
 
         wait_until(f"status {wanted!r} of {self.id}", look, timeout, guest_log)
@@ -123,10 +133,20 @@ class Instance:
         before = self.heartbeat_time()
         wait_until(f"a heartbeat of {self.id}", lambda: self.heartbeat_time() != before, timeout)
 
-    def faults(self) -> list[str]:
-        """What the user is shown as the instance's fault, newest last."""
-        rows = self.controller.query("SELECT message, details FROM instance_faults WHERE instance_id = ? ORDER BY created", self.id)
-        return [f"{message}\n{details}" for message, details in rows]
+    def fault(self) -> Fault | None:
+        """What the user is shown as the instance's fault: the controller keeps the newest one."""
+        sql = "SELECT message, details, updated FROM instance_faults WHERE instance_id = ?"
+        rows = self.controller.query(sql, self.id)
+        return Fault(*rows[0]) if rows else None
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A row of `instance_faults`."""
+
+    message: str
+    details: str
+    updated: str
 
 
 class Controller:

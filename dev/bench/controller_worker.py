@@ -62,7 +62,7 @@ def render_template(instance_id: str, memory_mb: int) -> str:
     return template.SingleInstanceConfigTemplate(_version_of(instance_id), flavor, instance_id).render()
 
 
-def prepare(instance_id: str, memory_mb: int, databases: list[Any], users: list[Any], **options: Any) -> None:
+def prepare(instance_id: str, memory_mb: int, databases: list[Any], users: list[Any], options: dict[str, Any]) -> None:
     """Sends `prepare` as the task manager does; `options` replace single arguments of `API.prepare`."""
     version = _version_of(instance_id)
     schemas = extensions.populate_validated_databases(databases)

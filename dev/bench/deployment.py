@@ -54,9 +54,9 @@ class Server:
         self.secrets.append(value)
         return value
 
-    def prepare(self, databases: list[dict[str, str]], users: list[dict[str, object]], **options: object) -> None:
+    def prepare(self, databases: list[dict[str, str]], users: list[dict[str, object]]) -> None:
         """Sends `prepare` and waits until the controller calls the instance healthy."""
-        self.instance.prepare(databases, users, **options)
+        self.instance.prepare(databases, users)
         self.wait_active(PREPARE_SECONDS)
 
     def wait_active(self, timeout: float = 90.0) -> None:
@@ -64,8 +64,9 @@ class Server:
 
     def connect(self, user: str, password: str, database: str | None = None) -> pymysql.Connection:
         """Logs in from the host, over TCP."""
+        # As bytes: PyMySQL would encode text as Latin-1, which is not what any server compares with.
         return pymysql.connect(
-            host=self.guest.address, user=user, password=password, database=database, connect_timeout=10, autocommit=True
+            host=self.guest.address, user=user, password=password.encode(), database=database, connect_timeout=10, autocommit=True
         )
 
     def query(self, user: str, password: str, sql: str, *parameters: object, database: str | None = None) -> list[tuple[object, ...]]:

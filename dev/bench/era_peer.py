@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import queue
 import uuid
 from dataclasses import dataclass, field
 from typing import Any
@@ -80,13 +79,15 @@ class Replies:
 class EraPeer:
     """Stands in for controller and conductor of one era on one broker."""
 
-    def __init__(self, url: str, era: Era) -> None:
+    def __init__(self, url: str, era: Era, conductor_queue: str | None = "trove-conductor") -> None:
+        """Without a `conductor_queue` it leaves the casts to the conductor of the deployment."""
         self.era = era
+        self._conductor_queue = conductor_queue
         self._connection = kombu.Connection(url.replace("rabbit://", "amqp://"), connect_timeout=10)
         self._channel = self._connection.channel()
         self._exchange = kombu.Exchange(EXCHANGE, "topic", durable=False, channel=self._channel)
         self._exchange.declare()
-        self._replies: queue.Queue[dict[str, Any]] = queue.Queue()
+        self._replies: list[dict[str, Any]] = []
         self._casts: list[dict[str, Any]] = []
         self._reply_queue = f"reply_{uuid.uuid4().hex}"
         self._listen()
@@ -127,18 +128,13 @@ class EraPeer:
         return self.replies_to(message["_msg_id"], timeout)
 
     def replies_to(self, message_id: str, timeout: float = 30.0) -> Replies:
-        found = Replies()
+        wait_until(f"the reply to {message_id}", lambda: Replies(self.kept(message_id)).ended, timeout)
+        return Replies(self.kept(message_id))
 
-        def ended() -> bool:
-            self._drain()
-            while not self._replies.empty():
-                reply = self._replies.get()
-                if reply.get("_msg_id") == message_id:
-                    found.messages.append(reply)
-            return found.ended
-
-        wait_until(f"the reply to {message_id}", ended, timeout)
-        return found
+    def kept(self, message_id: str) -> list[dict[str, Any]]:
+        """Everything that has come back for one call so far."""
+        self._drain()
+        return [reply for reply in self._replies if reply.get("_msg_id") == message_id]
 
     def casts(self) -> list[dict[str, Any]]:
         """Inner messages the guest has sent to the conductor so far."""
@@ -163,11 +159,15 @@ class EraPeer:
         else:
             direct = kombu.Exchange(self._reply_queue, "direct", durable=False, auto_delete=True)
             reply = kombu.Queue(self._reply_queue, direct, self._reply_queue, durable=False, auto_delete=True)
-        conductor = kombu.Queue("trove-conductor", self._exchange, "trove-conductor", durable=False)
-        for declared, sink in ((reply, self._replies.put), (conductor, self._casts.append)):
-            consumer = kombu.Consumer(self._channel, queues=[declared], accept=["json"], no_ack=True)
-            consumer.register_callback(lambda body, _message, into=sink: into(json.loads(body["oslo.message"])))
-            consumer.consume()
+        self._consume(reply, self._replies)
+        if self._conductor_queue:
+            conductor = kombu.Queue(self._conductor_queue, self._exchange, self._conductor_queue, durable=False)
+            self._consume(conductor, self._casts)
+
+    def _consume(self, declared: kombu.Queue, sink: list[dict[str, Any]]) -> None:
+        consumer = kombu.Consumer(self._channel, queues=[declared], accept=["json"], no_ack=True)
+        consumer.register_callback(lambda body, _message: sink.append(json.loads(body["oslo.message"])))
+        consumer.consume()
 
     def _drain(self) -> None:
         while True:

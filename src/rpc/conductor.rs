@@ -5,15 +5,16 @@ use std::sync::{Arc, Mutex};
 use serde_json::{Map, Value, json};
 
 use super::crypto::InstanceKey;
-use super::envelope::{fresh_id, seal};
-use super::publisher::{Publisher, Routing};
+use super::envelope::{fresh_id, seal_text};
+use super::publisher::Publisher;
 use crate::config::Settings;
 use crate::error::{Error, Result};
-use crate::journal;
+use crate::journal::{self, Letter};
 use crate::model::RequestContext;
 use crate::system::files;
 
-/// Casts to the conductor. Each returns when the broker has confirmed it.
+/// Casts to the conductor. A heartbeat returns when the broker has confirmed it; what tells of an operation's end is only written here, and
+/// leaves with the answer, through the journal: the operation's lane does not wait for the broker.
 #[derive(Debug)]
 pub struct Conductor {
     settings: Arc<Settings>,
@@ -47,48 +48,45 @@ impl Conductor {
             "sent": self.clock.next(),
             "payload": {"service_status": service_status},
         });
-        self.cast("heartbeat", args, &Map::new()).await
+        let letter = self.cast("heartbeat", args, &Map::new())?;
+        self.publisher.publish(&letter).await.map(|_| ())
     }
 
     /// `report_root`: root can log in from outside. Kilo requires `user`; later conductors still accept it.
     ///
     /// # Errors
-    /// The agent is ending.
-    pub async fn report_root(&self, context: &RequestContext) -> Result<()> {
-        self.cast("report_root", json!({"instance_id": self.settings.guest_id, "user": "root"}), &context.raw.0).await
+    /// Encryption failed.
+    pub fn root_report(&self, context: &RequestContext) -> Result<Letter> {
+        self.cast("report_root", json!({"instance_id": self.settings.guest_id, "user": "root"}), &context.raw.0)
     }
 
     /// Tells how an operation ended, if its request carried a notification to be answered by the guest.
     /// `payload` is merged into the notification.
     ///
     /// # Errors
-    /// The agent is ending.
-    pub async fn notify(&self, context: &RequestContext, payload: Map<String, Value>, outcome: &Result<Value>) -> Result<()> {
-        let Some(notification) = context.guest_notification() else { return Ok(()) };
+    /// Encryption failed.
+    pub fn notification(&self, context: &RequestContext, payload: Map<String, Value>, outcome: &Result<Value>) -> Result<Option<Letter>> {
+        let Some(notification) = context.guest_notification() else { return Ok(None) };
         let mut notification = notification.clone();
-        match outcome {
+        let (method, args) = match outcome {
             Ok(_) => {
                 notification.extend(payload);
-                let args = json!({"serialized_notification": notification, "notification_args": {}});
-                self.cast("notify_end", args, &context.raw.0).await
+                ("notify_end", json!({"serialized_notification": notification, "notification_args": {}}))
             }
             Err(error) => {
                 notification.insert("instance_id".into(), json!(self.settings.guest_id));
-                let args = json!({
-                    "serialized_notification": notification,
-                    "message": error.to_string(),
-                    "exception": [format!("{}: {error}\n", error.trove_class().class)],
-                });
-                self.cast("notify_exc_info", args, &context.raw.0).await
+                let exception = [format!("{}: {error}\n", error.trove_class().class)];
+                let args = json!({"serialized_notification": notification, "message": error.to_string(), "exception": exception});
+                ("notify_exc_info", args)
             }
-        }
+        };
+        self.cast(method, args, &context.raw.0).map(Some)
     }
 
-    async fn cast(&self, method: &str, args: Value, context: &Map<String, Value>) -> Result<()> {
-        let message = self.message(method, args, context)?;
-        let routing =
-            Routing { exchange: self.settings.control_exchange.clone(), key: self.settings.conductor_queue.clone(), mandatory: false };
-        self.publisher.publish(&routing, &seal(&message)).await.map(|_| ())
+    fn cast(&self, method: &str, args: Value, context: &Map<String, Value>) -> Result<Letter> {
+        let body = seal_text(&self.message(method, args, context)?);
+        let (exchange, key) = (self.settings.control_exchange.clone(), self.settings.conductor_queue.clone());
+        Ok(Letter { exchange, key, mandatory: false, body })
     }
 
     /// The inner message. With a key, each argument is a JSON string that names this instance, so that the conductor finds the

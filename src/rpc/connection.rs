@@ -101,6 +101,24 @@ impl Broker {
         last
     }
 
+    /// Whoever connects next tries another broker: this one lets us in but does not have what we need.
+    pub(super) fn next_host(&self) {
+        self.next.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// What oslo waits before it connects again (`kombu_reconnect_delay`, `kombu_reconnect_splay`).
+    pub(super) async fn pause_before_reconnecting(&self, cancel: &CancellationToken) {
+        let broker = &self.settings.broker;
+        // Ids are random: no other source of chance is needed to keep guests from coming back all at once.
+        let share = f64::from(uuid::Uuid::new_v4().as_fields().0) / f64::from(u32::MAX);
+        let pause = broker.reconnect_delay + broker.reconnect_splay.mul_f64(share);
+        tokio::select! {
+            // Cancel-safe: a timer.
+            () = tokio::time::sleep(pause) => {}
+            () = cancel.cancelled() => {}
+        }
+    }
+
     async fn connect_next(&self, purpose: ConnectionPurpose) -> Result<Connection> {
         let hosts = &self.settings.broker.hosts;
         let index = self.next.load(Ordering::Relaxed) % hosts.len();

@@ -1,6 +1,7 @@
 //! From a typed request to a facet of the datastore, and back to JSON: the one exhaustive match.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -9,13 +10,27 @@ use super::conductor::Conductor;
 use super::request::Request;
 use crate::config::Settings;
 use crate::error::{Error, Result};
+use crate::journal::Letter;
 use crate::managers::prepare::{self, PrepareEnv};
 use crate::managers::{ConfigGroups, DatabaseAdmin, DatastoreManager, RootAccess, UserAdmin};
-use crate::model::{Page, PrepareRequest};
+use crate::model::{Page, PrepareRequest, ServiceStatus};
 use crate::op::Op;
 use crate::status::{Phase, StatusTracker};
 use crate::system::facts;
 use crate::volume::{self, Volume};
+
+/// How long, and how often, the database is asked whether it is up.
+const DATABASE_WAIT: Duration = Duration::from_secs(60);
+const DATABASE_POLL: Duration = Duration::from_millis(500);
+
+/// What a request came to.
+#[derive(Debug)]
+pub struct Answer {
+    /// For its caller.
+    pub outcome: Result<Value>,
+    /// For the conductor.
+    pub casts: Vec<Letter>,
+}
 
 /// Answers requests.
 #[derive(Debug)]
@@ -44,42 +59,84 @@ impl Dispatcher {
     }
 
     /// Runs a request. Where the Python agent notifies the conductor of an operation's end, so does this.
-    ///
-    /// # Errors
-    /// What the caller is to be told.
-    pub async fn dispatch(&self, op: &Op, request: Request) -> Result<Value> {
+    pub async fn dispatch(&self, op: &Op, request: Request) -> Answer {
         let notifies = request.notifies_its_end();
         let is_prepare = matches!(request, Request::Prepare(_));
-        let outcome = self.run(op, request).await;
-        if notifies {
-            self.notify(op, is_prepare, &outcome).await;
+        let mut casts = Vec::new();
+        let outcome = self.run(op, request, &mut casts).await;
+        // What the agent's own end cut short has not ended: its next life finishes it or reports it.
+        if notifies && !(outcome.is_err() && op.cancel.is_cancelled()) {
+            self.notify(op, is_prepare, &outcome, &mut casts);
         }
-        outcome
+        Answer { outcome, casts }
     }
 
-    /// The agent ended in the middle of this request: tells the conductor, and says what to answer.
-    pub async fn interrupted(&self, op: &Op, request: &Request) -> Error {
+    /// The agent ended in the middle of this request: what to tell caller and conductor.
+    pub fn interrupted(&self, op: &Op, request: &Request) -> Answer {
         let is_prepare = matches!(request, Request::Prepare(_));
         let advice = if is_prepare { "delete the instance and create it again" } else { "look at the instance and repeat the call" };
-        let error = || Error::Interrupted { method: request.method().to_owned(), advice: advice.to_owned() };
-        tracing::error!(error = %error(), "an operation was cut short by the agent's end");
-        if is_prepare {
-            self.enter_failed(&error());
-        }
+        let error = Error::Interrupted { method: request.method().to_owned(), advice: advice.to_owned() };
+        let outcome = match self.status.phase() {
+            // The end of this one was on disk, and only nobody was told any more.
+            Phase::Active | Phase::ClusterReady if is_prepare => Ok(Value::Null),
+            Phase::Failed { reason } if is_prepare => Err(Error::guest(reason)),
+            _ => {
+                tracing::error!(%error, "an operation was cut short by the agent's end");
+                if is_prepare {
+                    self.enter_failed(&error);
+                }
+                Err(error)
+            }
+        };
+        let mut casts = Vec::new();
         if request.notifies_its_end() {
-            self.notify(op, is_prepare, &Err(error())).await;
+            self.notify(op, is_prepare, &outcome, &mut casts);
         }
-        self.status.report_now();
-        error()
+        Answer { outcome, casts }
     }
 
-    async fn notify(&self, op: &Op, is_prepare: bool, outcome: &Result<Value>) {
+    /// After recovery: an instance that is still being prepared although nobody does would stay in BUILD for ever.
+    pub fn abandon_preparation(&self) {
+        if self.status.phase() == Phase::Preparing {
+            let advice = "delete the instance and create it again".to_owned();
+            let error = Error::Interrupted { method: "prepare".to_owned(), advice };
+            tracing::error!(%error, "the journal has no preparation any more");
+            self.enter_failed(&error);
+        }
+    }
+
+    /// Waits until the database answers, for operations that are taken up again right after the guest's boot. Not for long: the operation itself
+    /// says better what is wrong.
+    pub async fn database_is_up(&self, op: &Op) {
+        let deadline = tokio::time::Instant::now() + DATABASE_WAIT;
+        let mut ticks = tokio::time::interval(DATABASE_POLL);
+        while self.status.phase() == Phase::Active && tokio::time::Instant::now() < deadline && !op.cancel.is_cancelled() {
+            ticks.tick().await;
+            if self.manager.status().probe(op).await == ServiceStatus::Running {
+                return;
+            }
+        }
+    }
+
+    /// A prepared database that should run and that nobody else starts (`service_control = process`) is started.
+    pub async fn begin(&self, op: &Op) {
+        if matches!(self.status.phase(), Phase::Active | Phase::ClusterReady) {
+            self.manager.service().agent_starts(op).await;
+        }
+        // A preparation that was cut short comes next on this lane: BUILDING would be out of date.
+        if self.status.phase() != Phase::Preparing {
+            self.status.report_now();
+        }
+    }
+
+    fn notify(&self, op: &Op, is_prepare: bool, outcome: &Result<Value>, casts: &mut Vec<Letter>) {
         let mut payload = Map::new();
         if is_prepare {
             payload.insert("instance_id".into(), json!(self.settings.guest_id));
         }
-        if let Err(error) = self.conductor.notify(&op.context, payload, outcome).await {
-            tracing::warn!(%error, "failed to notify the conductor of the operation's end");
+        match self.conductor.notification(&op.context, payload, outcome) {
+            Ok(letter) => casts.extend(letter),
+            Err(error) => tracing::warn!(%error, "failed to notify the conductor of the operation's end"),
         }
     }
 
@@ -90,7 +147,7 @@ impl Dispatcher {
     }
 
     #[expect(clippy::cognitive_complexity, clippy::too_many_lines, reason = "one line a method: the table is the point")]
-    async fn run(&self, op: &Op, request: Request) -> Result<Value> {
+    async fn run(&self, op: &Op, request: Request, casts: &mut Vec<Letter>) -> Result<Value> {
         use Request::*;
         let method = request.method();
         let users = || self.facet(method, self.manager.users());
@@ -100,7 +157,7 @@ impl Dispatcher {
         match request {
             RpcPing(_) => Ok(json!(true)),
             OsloRpcServerPing(_) => Ok(json!("pong")),
-            Prepare(request) => self.prepare(op, &request).await,
+            Prepare(request) => self.prepare(op, &request, casts).await,
             Restart(_) => self.restart(op).await,
             StopDb(args) => self.stop(op, args.do_not_start_on_reboot).await,
             StartDbWithConfChanges(args) => self.start_with_configuration(op, &args.config_contents).await,
@@ -216,16 +273,17 @@ impl Dispatcher {
     }
 
     /// `prepare` with its consequences for the instance's phase: a failed step fails the instance, whichever it was.
-    async fn prepare(&self, op: &Op, request: &PrepareRequest) -> Result<Value> {
+    async fn prepare(&self, op: &Op, request: &PrepareRequest, casts: &mut Vec<Letter>) -> Result<Value> {
         self.status.enter(Phase::Preparing)?;
         match prepare::run(op, &*self.manager, &self.prepare, request).await {
             Ok(outcome) => {
                 let phase = if request.cluster_config.is_some() { Phase::ClusterReady } else { Phase::Active };
                 self.status.enter(phase)?;
-                if outcome.root_enabled
-                    && let Err(error) = self.conductor.report_root(&op.context).await
-                {
-                    tracing::warn!(%error, "failed to report that root is enabled");
+                if outcome.root_enabled {
+                    match self.conductor.root_report(&op.context) {
+                        Ok(letter) => casts.push(letter),
+                        Err(error) => tracing::warn!(%error, "failed to report that root is enabled"),
+                    }
                 }
                 Ok(Value::Null)
             }

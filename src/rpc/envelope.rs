@@ -21,6 +21,8 @@ pub struct Incoming {
     pub method: String,
     /// Keyword arguments; values may be encrypted.
     pub args: Map<String, Value>,
+    /// True when `args` was there and was no object: a call is told so.
+    pub has_bad_args: bool,
     /// RPC version, `1.0` when absent.
     pub version: String,
     /// Namespace; Trove uses none.
@@ -102,8 +104,13 @@ pub fn open_value(body: &[u8]) -> Result<Map<String, Value>> {
 
 /// Wraps a message for the wire.
 pub fn seal(message: &Map<String, Value>) -> Vec<u8> {
+    seal_text(message).into_bytes()
+}
+
+/// The same, as text.
+pub(super) fn seal_text(message: &Map<String, Value>) -> String {
     let text = Value::Object(message.clone()).to_string();
-    json!({"oslo.version": "2.0", "oslo.message": text}).to_string().into_bytes()
+    json!({"oslo.version": "2.0", "oslo.message": text}).to_string()
 }
 
 /// A fresh `_unique_id` or `_msg_id`: 32 hexadecimal digits.
@@ -143,16 +150,17 @@ fn split(mut inner: Map<String, Value>) -> Result<Incoming> {
     let msg_id = text("_msg_id")?;
     let reply_queue = text("_reply_q")?;
     let unique_id = text("_unique_id")?;
-    let args = match inner.remove("args") {
-        None | Some(Value::Null) => Map::new(),
-        Some(Value::Object(args)) => args,
-        Some(_) => return Err(malformed("'args' is not an object".to_owned())),
+    let (args, has_bad_args) = match inner.remove("args") {
+        None | Some(Value::Null) => (Map::new(), false),
+        Some(Value::Object(args)) => (args, false),
+        Some(_) => (Map::new(), true),
     };
     let timeout = inner.remove("_timeout");
     let context = inner.into_iter().filter_map(|(key, value)| key.strip_prefix("_context_").map(|key| (key.to_owned(), value))).collect();
     Ok(Incoming {
         method,
         args,
+        has_bad_args,
         version,
         namespace,
         msg_id,
@@ -202,7 +210,6 @@ mod tests {
             (br#"{"oslo.version": "3.0", "oslo.message": "{}"}"#, "version '3.0'"),
             (br#"{"oslo.version": "2.0", "oslo.message": "planted-secret"}"#, "not a JSON object"),
             (br#"{"method": 5}"#, "'method' is not a string"),
-            (br#"{"method": "m", "args": ["planted-secret"]}"#, "'args' is not an object"),
             (b"[]", "not a JSON object"),
         ] {
             let error = open(body).unwrap_err().to_string();

@@ -13,6 +13,31 @@ pub(super) fn serialize(error: &Error) -> String {
     json!({"class": class.class, "module": class.module, "message": message, "tb": [], "args": args, "kwargs": {}}).to_string()
 }
 
+/// An error of serde, fit for callers and logs: serde quotes the offending value; it may be a password.
+pub(super) fn without_values(text: &str) -> String {
+    let mut clean = String::with_capacity(text.len());
+    let mut quoted = false;
+    let mut escaped = false;
+    for character in text.chars() {
+        match character {
+            '"' if !escaped => {
+                clean.push_str(if quoted { "" } else { "***" });
+                quoted = !quoted;
+            }
+            _ if quoted => {}
+            digit if digit.is_ascii_digit() => clean.push('*'),
+            other => clean.push(other),
+        }
+        escaped = character == '\\' && !escaped;
+    }
+    clean
+}
+
+/// Text from the wire, fit for one line of a log.
+pub(super) fn one_line(text: &str) -> String {
+    text.chars().take(100).map(|character| if character.is_control() { '?' } else { character }).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

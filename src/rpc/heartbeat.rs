@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
@@ -32,7 +33,8 @@ pub struct Heartbeat {
 impl Heartbeat {
     /// Runs until `cancel`.
     pub async fn run(self, cancel: CancellationToken) {
-        let mut ticks = tokio::time::interval(self.interval);
+        // The first heartbeat is asked for at boot; a tick at once would be a second one.
+        let mut ticks = tokio::time::interval_at(tokio::time::Instant::now() + self.interval, self.interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let op = Op::internal(cancel.clone());
         loop {
@@ -54,6 +56,8 @@ impl Heartbeat {
         }
         // While the broker is away there is nobody to tell, and what would be queued now would be stale then.
         self.conductor.publisher().connected().await?;
+        // One heartbeat answers everything that was asked until now.
+        let prompted = self.status.asked().now_or_never().is_some() || prompted;
         let status = match self.status.report(prompted) {
             Report::Silence => return Ok(()),
             Report::Phase(phase) => in_phase(&phase),

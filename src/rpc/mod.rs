@@ -1,5 +1,6 @@
 //! The RPC wire: what oslo.messaging and Trove's serializers put on RabbitMQ, and nothing of any datastore.
 
+mod args;
 mod conductor;
 mod connection;
 mod crypto;
@@ -8,11 +9,14 @@ mod envelope;
 mod failure;
 mod heartbeat;
 mod lanes;
+mod outbox;
 mod publisher;
+mod recovery;
 mod reply;
 mod request;
 mod server;
 mod topology;
+mod work;
 
 pub use conductor::Conductor;
 pub use connection::{Broker, ConnectionPurpose};
@@ -20,6 +24,6 @@ pub use crypto::InstanceKey;
 pub use dispatch::Dispatcher;
 pub use envelope::{Incoming, fresh_id, open, open_value, seal};
 pub use heartbeat::Heartbeat;
-pub use publisher::{Publisher, Routing};
+pub use publisher::Publisher;
 pub use request::{Lane, Request};
 pub use server::RpcServer;

@@ -1,28 +1,28 @@
 //! Publishing with confirmation: replies and casts leave over one supervised connection, and nothing is forgotten while it is down.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::StreamExt;
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
 use lapin::types::FieldTable;
 use lapin::{BasicProperties, Channel, Confirmation, Connection};
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::connection::{Broker, ConnectionPurpose};
 use super::topology;
 use crate::error::{Error, Result};
+use crate::journal::Letter;
 
-/// Where a message goes.
-#[derive(Debug, Clone)]
-pub struct Routing {
-    /// Exchange; empty for the default one, which routes to the queue of that name.
-    pub exchange: String,
-    /// Routing key.
-    pub key: String,
-    /// Ask the broker to hand the message back if no queue takes it.
-    pub mandatory: bool,
-}
+/// Nothing larger is sent: RabbitMQ 4 refuses it (`max_message_size`) and closes the channel, for ever and again.
+pub(super) const MAX_BODY: usize = 16 << 20;
+/// Between attempts to send one message: from here, doubled each time, up to there.
+const RETRY_FROM: Duration = Duration::from_millis(100);
+const RETRY_TO: Duration = Duration::from_secs(5);
+/// How long the broker may take to confirm a connection's end.
+pub(super) const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A handle on the publishing connection; cheap to clone.
 #[derive(Debug, Clone)]
@@ -41,12 +41,12 @@ struct Numbered {
 }
 
 impl Publisher {
-    /// Starts the connection's supervisor, which ends with `cancel`.
-    pub fn start(broker: Arc<Broker>, cancel: CancellationToken) -> Self {
+    /// Starts the connection's supervisor, which ends with `cancel`; the handle tells when it has.
+    pub fn start(broker: Arc<Broker>, cancel: CancellationToken) -> (Self, JoinHandle<()>) {
         let (sender, channel) = watch::channel(None);
         let broken = Arc::new(watch::Sender::new(0));
-        tokio::spawn(supervise(broker, sender, broken.subscribe(), cancel.clone()));
-        Publisher { channel, broken, cancel }
+        let supervisor = tokio::spawn(supervise(broker, sender, broken.subscribe(), cancel.clone()));
+        (Publisher { channel, broken, cancel }, supervisor)
     }
 
     /// Waits until the broker is there.
@@ -68,25 +68,37 @@ impl Publisher {
     }
 
     /// Publishes, and waits for the broker's confirmation. While the broker is away this waits; a message whose fate is not
-    /// known is sent again (its `_unique_id` lets the receiver drop a repeat). Returns false if a mandatory message found no queue.
+    /// known, or that the broker could not take, is sent again (its `_unique_id` lets the receiver drop a repeat). Returns false
+    /// if a mandatory message found no queue.
     ///
     /// # Errors
-    /// [`Error::Cancelled`] when the agent ends first.
-    pub async fn publish(&self, routing: &Routing, body: &[u8]) -> Result<bool> {
+    /// [`Error::Cancelled`] when the agent ends first. A message no broker takes because of its size is refused.
+    pub async fn publish(&self, letter: &Letter) -> Result<bool> {
+        if letter.body.len() > MAX_BODY {
+            return Err(Error::guest(format!("a message of {} bytes for '{}' is too large for the broker", letter.body.len(), letter.key)));
+        }
+        let mut pause = RETRY_FROM;
         loop {
             let Numbered { number, channel } = self.open_channel().await?;
             let attempt = tokio::select! {
                 // Cancel-safe: the message may or may not have left; the agent is ending.
-                attempt = publish_once(&channel, routing, body) => attempt,
-                () = self.cancel.cancelled() => return Err(Error::Cancelled { action: "publish a message".into() }),
+                attempt = publish_once(&channel, letter) => attempt,
+                () = self.cancel.cancelled() => return Err(ending()),
             };
             match attempt {
-                Ok(routed) => return Ok(routed),
+                Ok(Confirmation::Nack(_)) => tracing::debug!(key = letter.key, "the broker could not take a message; sending it again"),
+                Ok(confirmation) => return Ok(!matches!(confirmation, Confirmation::Ack(Some(_)))),
                 Err(error) => {
-                    tracing::debug!(%error, "publishing again on a new channel");
+                    tracing::debug!(%error, "sending a message again on a new channel");
                     self.forget(number).await;
                 }
             }
+            tokio::select! {
+                // Cancel-safe: a timer.
+                () = tokio::time::sleep(pause) => {}
+                () = self.cancel.cancelled() => return Err(ending()),
+            }
+            pause = (pause * 2).min(RETRY_TO);
         }
     }
 
@@ -102,7 +114,11 @@ impl Publisher {
     }
 }
 
-async fn publish_once(channel: &Channel, routing: &Routing, body: &[u8]) -> lapin::Result<bool> {
+fn ending() -> Error {
+    Error::Cancelled { action: "publish a message".into() }
+}
+
+async fn publish_once(channel: &Channel, letter: &Letter) -> lapin::Result<Confirmation> {
     // What oslo.messaging sets, and nothing else (kombu: content type, encoding, persistent, priority 0).
     let properties = BasicProperties::default()
         .with_content_type("application/json".into())
@@ -110,9 +126,9 @@ async fn publish_once(channel: &Channel, routing: &Routing, body: &[u8]) -> lapi
         .with_delivery_mode(2)
         .with_priority(0)
         .with_headers(FieldTable::default());
-    let options = BasicPublishOptions { mandatory: routing.mandatory, ..Default::default() };
-    let confirm = channel.basic_publish(routing.exchange.as_str().into(), routing.key.as_str().into(), options, body, properties).await?;
-    Ok(!matches!(confirm.await?, Confirmation::Ack(Some(_)) | Confirmation::Nack(_)))
+    let options = BasicPublishOptions { mandatory: letter.mandatory, ..Default::default() };
+    let (exchange, key) = (letter.exchange.as_str().into(), letter.key.as_str().into());
+    channel.basic_publish(exchange, key, options, letter.body.as_bytes(), properties).await?.await
 }
 
 async fn supervise(
@@ -122,24 +138,36 @@ async fn supervise(
     cancel: CancellationToken,
 ) {
     let mut number = 0;
+    let mut failing = false;
     while let Some(connection) = broker.connect(ConnectionPurpose::Send, &cancel).await {
         match open_channel(&broker, &connection).await {
             Ok(channel) => {
+                failing = false;
                 number += 1;
                 sender.send_replace(Some(Numbered { number, channel }));
                 until_lost(&connection, &mut broken, number, &cancel).await;
                 sender.send_replace(None);
             }
             Err(error) => {
-                tracing::warn!(%error, "failed to open a channel for sending; trying again");
-                tokio::select! {
-                    // Cancel-safe: a timer.
-                    () = tokio::time::sleep(broker.settings().broker.retry_interval) => {}
-                    () = cancel.cancelled() => {}
+                // Once per trouble.
+                if !std::mem::replace(&mut failing, true) {
+                    tracing::warn!(%error, "failed to open a channel for sending; trying again");
                 }
+                broker.next_host();
             }
         }
-        connection.close(200, "OK".into()).await.ok();
+        close(&connection).await;
+        broker.pause_before_reconnecting(&cancel).await;
+    }
+}
+
+/// Ends a connection in good order, if the broker goes along in time.
+pub(super) async fn close(connection: &Connection) {
+    let farewell = connection.close(200, "OK".into());
+    match tokio::time::timeout(CLOSE_TIMEOUT, farewell).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::debug!(%error, "a connection to the broker was closed already"),
+        Err(_) => tracing::debug!("the broker did not confirm the end of a connection"),
     }
 }
 
@@ -157,6 +185,10 @@ async fn until_lost(connection: &Connection, broken: &mut watch::Receiver<u64>, 
             // Cancel-safe: a stream, a watch and a token.
             event = events.next() => match event {
                 Some(lapin::Event::Error(_)) | None => return,
+                Some(lapin::Event::ConnectionBlocked(reason)) => {
+                    tracing::warn!(%reason, "the broker takes no messages now (disk or memory alarm); heartbeats and replies wait");
+                }
+                Some(lapin::Event::ConnectionUnblocked) => tracing::info!("the broker takes messages again"),
                 Some(event) => tracing::debug!(?event, "event of the sending connection"),
             },
             _ = broken.wait_for(|broken| *broken >= number) => return,

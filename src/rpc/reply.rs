@@ -1,32 +1,13 @@
-//! Answers to calls: framing, keep-alives, and reply queues that are gone.
-
-use std::collections::VecDeque;
-use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+//! Answers to calls, and their framing.
 
 use serde_json::{Map, Value, json};
 
 use super::crypto::InstanceKey;
-use super::envelope::{Incoming, fresh_id, seal};
+use super::envelope::{Incoming, fresh_id, seal_text};
 use super::failure;
-use super::publisher::{Publisher, Routing};
+use super::publisher::MAX_BODY;
 use crate::error::{Error, Result};
-
-/// Between attempts to reach a reply queue that is not there (oslo_messaging/_drivers/amqpdriver.py).
-const MISSING_QUEUE_RETRY: Duration = Duration::from_millis(250);
-/// How long a queue that stayed away is not tried again, and how many such queues are remembered.
-const DEAD_QUEUE_MEMORY: Duration = Duration::from_secs(60);
-const DEAD_QUEUES: usize = 200;
-
-/// Sends replies.
-#[derive(Debug, Clone)]
-pub(super) struct Replies {
-    publisher: Publisher,
-    key: Option<InstanceKey>,
-    /// `kombu_missing_consumer_retry_timeout`.
-    patience: Duration,
-    dead: Arc<Mutex<VecDeque<(String, Instant)>>>,
-}
+use crate::journal::Letter;
 
 /// Where, and how, one call is answered.
 #[derive(Debug, Clone)]
@@ -46,7 +27,7 @@ impl ReplyTo {
         Some(ReplyTo { queue, msg_id, two_parts: !incoming.knows_call_monitor })
     }
 
-    fn part(&self, result: Value, failure: Option<String>, ending: Option<bool>) -> Vec<u8> {
+    fn part(&self, result: Value, failure: Option<String>, ending: Option<bool>) -> Letter {
         let mut part = Map::new();
         part.insert("result".into(), result);
         part.insert("failure".into(), failure.map_or(Value::Null, Value::String));
@@ -55,91 +36,39 @@ impl ReplyTo {
         }
         part.insert("_msg_id".into(), json!(self.msg_id));
         part.insert("_unique_id".into(), json!(fresh_id()));
-        seal(&part)
+        // Over the default exchange: reaches every client from Kilo to now (an exchange named like the queue does not).
+        Letter { exchange: String::new(), key: self.queue.clone(), mandatory: true, body: seal_text(&part) }
+    }
+
+    /// "Still at it", for a client with a call monitor.
+    pub(super) fn keep_alive(&self) -> Letter {
+        self.part(Value::Null, None, Some(false))
+    }
+
+    /// The messages that answer the call, in order. What cannot be sent becomes a failure that says so.
+    pub(super) fn letters(&self, outcome: &Result<Value>, key: Option<&InstanceKey>) -> Vec<Letter> {
+        let sealed = |value: &Value| key.map_or_else(|| Ok(value.clone()), |key| key.encrypt(value).map(Value::String));
+        let letters = match outcome.as_ref().map(sealed) {
+            Ok(Ok(value)) => self.framed(value, None),
+            Ok(Err(error)) => self.framed(Value::Null, Some(failure::serialize(&error))),
+            Err(error) => self.framed(Value::Null, Some(failure::serialize(error))),
+        };
+        if letters.iter().all(|letter| letter.body.len() <= MAX_BODY) {
+            return letters;
+        }
+        let error = Error::guest(format!("the result is larger than the {MAX_BODY} bytes a broker takes; ask for a part of it (limit)"));
+        tracing::error!(%error, "an answer is not sent");
+        self.framed(Value::Null, Some(failure::serialize(&error)))
     }
 
     /// The messages of one answer, in order.
-    fn framed(&self, result: Value, failure: Option<String>) -> Vec<Vec<u8>> {
+    fn framed(&self, result: Value, failure: Option<String>) -> Vec<Letter> {
         if self.two_parts {
             vec![self.part(result, failure, None), self.part(Value::Null, None, Some(true))]
         } else {
             vec![self.part(result, failure, Some(true))]
         }
     }
-}
-
-impl Replies {
-    pub(super) fn new(publisher: Publisher, key: Option<InstanceKey>, patience: Duration) -> Self {
-        Replies { publisher, key, patience, dead: Arc::default() }
-    }
-
-    /// Answers a call. Errors on the way are logged, as oslo does: there is nobody else to tell.
-    pub(super) async fn answer(&self, to: &ReplyTo, outcome: &Result<Value>) {
-        let (result, failure) = match outcome.as_ref().map(|value| self.encrypted(value)) {
-            Ok(Ok(value)) => (value, None),
-            Ok(Err(error)) => (Value::Null, Some(failure::serialize(&error))),
-            Err(error) => (Value::Null, Some(failure::serialize(error))),
-        };
-        for part in to.framed(result, failure) {
-            if let Err(error) = self.deliver(to, &part).await {
-                tracing::warn!(%error, queue = to.queue, "failed to deliver a reply");
-                return;
-            }
-        }
-    }
-
-    /// "Still at it", for a client with a call monitor.
-    pub(super) async fn keep_alive(&self, to: &ReplyTo) -> Result<()> {
-        let routed = self.publisher.publish(&to.routing(), &to.part(Value::Null, None, Some(false))).await?;
-        if routed { Ok(()) } else { Err(gone(&to.queue)) }
-    }
-
-    fn encrypted(&self, value: &Value) -> Result<Value> {
-        match &self.key {
-            Some(key) => key.encrypt(value).map(Value::String),
-            None => Ok(value.clone()),
-        }
-    }
-
-    async fn deliver(&self, to: &ReplyTo, body: &[u8]) -> Result<()> {
-        if self.is_dead(&to.queue) {
-            return Err(gone(&to.queue));
-        }
-        let deadline = tokio::time::Instant::now() + self.patience;
-        while !self.publisher.publish(&to.routing(), body).await? {
-            if tokio::time::Instant::now() >= deadline {
-                self.bury(&to.queue);
-                return Err(gone(&to.queue));
-            }
-            tokio::time::sleep(MISSING_QUEUE_RETRY).await;
-        }
-        Ok(())
-    }
-
-    fn is_dead(&self, queue: &str) -> bool {
-        let mut dead = self.dead.lock().expect("never poisoned: no panics while held");
-        dead.retain(|(_, since)| since.elapsed() < DEAD_QUEUE_MEMORY);
-        dead.iter().any(|(name, _)| name == queue)
-    }
-
-    fn bury(&self, queue: &str) {
-        let mut dead = self.dead.lock().expect("never poisoned: no panics while held");
-        if dead.len() == DEAD_QUEUES {
-            dead.pop_front();
-        }
-        dead.push_back((queue.to_owned(), Instant::now()));
-    }
-}
-
-impl ReplyTo {
-    /// Over the default exchange: reaches every client from Kilo to now (an exchange named like the queue does not).
-    fn routing(&self) -> Routing {
-        Routing { exchange: String::new(), key: self.queue.clone(), mandatory: true }
-    }
-}
-
-fn gone(queue: &str) -> Error {
-    Error::guest(format!("the reply queue {queue} is gone: the caller has given up or ended"))
 }
 
 #[cfg(test)]
@@ -150,11 +79,11 @@ mod tests {
         Incoming { msg_id: Some("m".into()), reply_queue: Some("q".into()), knows_call_monitor, ..Default::default() }
     }
 
-    fn opened(parts: &[Vec<u8>]) -> Vec<Map<String, Value>> {
+    fn opened(parts: &[Letter]) -> Vec<Map<String, Value>> {
         parts
             .iter()
             .map(|part| {
-                let outer: Value = serde_json::from_slice(part).unwrap();
+                let outer: Value = serde_json::from_str(&part.body).unwrap();
                 serde_json::from_str(outer["oslo.message"].as_str().unwrap()).unwrap()
             })
             .collect()
@@ -174,6 +103,12 @@ mod tests {
         assert!(!parts[0].contains_key("ending"));
         assert_eq!((&parts[1]["result"], &parts[1]["ending"]), (&Value::Null, &json!(true)));
         assert_ne!(parts[0]["_unique_id"], parts[1]["_unique_id"]);
+    }
+
+    #[test]
+    fn a_result_no_broker_takes_is_a_failure() {
+        let parts = ReplyTo::of(&incoming(true)).unwrap().letters(&Ok(json!("x".repeat(MAX_BODY))), None);
+        assert!(opened(&parts)[0]["failure"].as_str().unwrap().contains("GuestError"));
     }
 
     #[test]

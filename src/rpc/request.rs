@@ -3,20 +3,20 @@
 //! The variants are Trove's method names (trove/guestagent/api.py and
 //! trove/common/strategies/cluster/experimental/*/guestagent.py). Adding one fails to compile here and in the dispatcher.
 
-use camino::Utf8PathBuf;
-use secrecy::SecretString;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use strum::{IntoStaticStr, VariantNames};
 
+use super::args::*;
+use super::failure::without_values;
 use crate::error::{Error, Result};
-use crate::model::{DatabaseSpec, Overrides, PageRequest, PasswordChange, PrepareRequest, UserAttributes, UserSpec};
+use crate::model::PrepareRequest;
 
 /// A request, decoded.
 #[derive(Debug, Clone, Deserialize, IntoStaticStr, VariantNames)]
 #[serde(tag = "method", content = "args", rename_all = "snake_case")]
 #[strum(serialize_all = "snake_case")]
-#[expect(missing_docs, reason = "the variants are the names of Trove's methods; docs/rpc.md says what each does")]
+#[expect(missing_docs, reason = "the variants are the names of Trove's methods")]
 pub enum Request {
     // Life cycle.
     RpcPing(NoArgs),
@@ -136,147 +136,6 @@ pub enum Lane {
     Write,
     /// A backup: one at a time, beside the changes; journalled likewise.
     Backup,
-}
-
-/// No arguments. (A unit variant would refuse `args: {}`.)
-#[derive(Debug, Clone, Deserialize)]
-pub struct NoArgs {}
-
-/// Arguments of a method no datastore of this build implements: kept out of sight, because they may hold secrets.
-#[derive(Clone, Deserialize)]
-#[serde(transparent)]
-pub struct Anything(pub Map<String, Value>);
-
-impl std::fmt::Debug for Anything {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_set().entries(self.0.keys()).finish()
-    }
-}
-
-macro_rules! arguments {
-    ($($(#[$doc:meta])* $name:ident { $($(#[$attribute:meta])* $field:ident: $type:ty,)* })*) => {$(
-        $(#[$doc])*
-        #[derive(Debug, Clone, Deserialize)]
-        pub struct $name { $($(#[$attribute])* pub $field: $type,)* }
-    )*};
-}
-
-arguments! {
-    /// `stop_db`: Zed and later send nothing.
-    StopDb {
-        /// Keep the database down when the guest boots.
-        #[serde(default)] do_not_start_on_reboot: bool,
-    }
-    /// `start_db_with_conf_changes`.
-    ConfigContents {
-        /// The base configuration file.
-        config_contents: String,
-    }
-    /// `reset_configuration`.
-    ResetConfiguration {
-        /// `{"config_contents": text}`.
-        configuration: ConfigContents,
-    }
-    /// `mount_volume`, `unmount_volume`, `resize_fs`.
-    VolumeArgs {
-        /// Block device; the configured one when null.
-        #[serde(default)] device_path: Option<Utf8PathBuf>,
-        /// Mount point; the datastore's when null.
-        #[serde(default)] mount_point: Option<Utf8PathBuf>,
-        /// `resize_fs` 1.1: the file system stays mounted.
-        #[serde(default)] online: bool,
-    }
-    /// `update_overrides`.
-    UpdateOverrides {
-        /// Text (Kilo) or dictionary.
-        overrides: Overrides,
-        /// Remove the group first.
-        #[serde(default)] remove: bool,
-    }
-    /// `apply_overrides`.
-    ApplyOverrides {
-        /// Values to set in the running server.
-        overrides: Overrides,
-    }
-    /// `create_database`.
-    CreateDatabase {
-        /// What to create.
-        databases: Vec<DatabaseSpec>,
-    }
-    /// `delete_database`.
-    DeleteDatabase {
-        /// What to drop.
-        database: DatabaseSpec,
-    }
-    /// `list_databases`, `list_users`.
-    ListArgs {
-        /// At most so many.
-        #[serde(default)] limit: Option<usize>,
-        /// After this one.
-        #[serde(default)] marker: Option<String>,
-        /// The marker too.
-        #[serde(default)] include_marker: bool,
-    }
-    /// `create_user`.
-    CreateUser {
-        /// What to create.
-        users: Vec<UserSpec>,
-    }
-    /// `delete_user`.
-    DeleteUser {
-        /// What to drop.
-        user: UserSpec,
-    }
-    /// `get_user`, `list_access`.
-    UserRef {
-        /// Account name.
-        username: String,
-        /// Host; null means `%`.
-        #[serde(default)] hostname: Option<String>,
-    }
-    /// `change_passwords`.
-    ChangePasswords {
-        /// Accounts and their new passwords.
-        users: Vec<PasswordChange>,
-    }
-    /// `update_attributes`.
-    UpdateAttributes {
-        /// Account name.
-        username: String,
-        /// Host; null means `%`.
-        #[serde(default)] hostname: Option<String>,
-        /// What is to change.
-        user_attrs: UserAttributes,
-    }
-    /// `grant_access`.
-    GrantAccess {
-        /// Account name.
-        username: String,
-        /// Host; null means `%`.
-        #[serde(default)] hostname: Option<String>,
-        /// Database names.
-        databases: Vec<String>,
-    }
-    /// `revoke_access`.
-    RevokeAccess {
-        /// Account name.
-        username: String,
-        /// Host; null means `%`.
-        #[serde(default)] hostname: Option<String>,
-        /// Database name.
-        database: String,
-    }
-    /// `enable_root_with_password`.
-    RootPassword {
-        /// The password; a random one when null.
-        #[serde(default)] root_password: Option<SecretString>,
-    }
-}
-
-impl From<ListArgs> for PageRequest {
-    fn from(args: ListArgs) -> Self {
-        PageRequest { limit: args.limit, marker: args.marker, include_marker: args.include_marker }
-    }
 }
 
 impl Request {
@@ -419,39 +278,45 @@ impl Request {
         )
     }
 
-    /// True when running it a second time, after the agent ended in the middle of the first, leaves what running it once would have.
-    pub fn is_repeatable(&self) -> bool {
+    /// True for changes inside a running database, which right after the guest's boot may not be up yet.
+    pub fn works_in_the_database(&self) -> bool {
         use Request::*;
-        matches!(
+        let elsewhere = matches!(
             self,
+            Prepare(_) | Restart(_) | StopDb(_) | StartDbWithConfChanges(_) | ResetConfiguration(_) | MountVolume(_) | UnmountVolume(_)
+        );
+        !elsewhere && self.lane() == Lane::Write
+    }
+
+    /// What to do with it when the agent ended in the middle.
+    pub fn after_interruption(&self) -> Resume {
+        use Request::*;
+        match self {
+            // Half done they leave the database down. Running them again ends with a running one, as running them once would have.
+            Restart(_) | StartDbWithConfChanges(_) => Resume::Repeat,
             CreateDatabase(_) | DeleteDatabase(_) | CreateUser(_) | DeleteUser(_) | ChangePasswords(_) | GrantAccess(_) | RevokeAccess(_)
-        )
+            // A late stop would surprise: its caller has gone on.
+            | StopDb(_) => Resume::RepeatInTime,
+            _ => Resume::Report,
+        }
     }
 }
 
-/// serde quotes the offending value; it may be a password.
-fn without_values(text: &str) -> String {
-    let mut clean = String::with_capacity(text.len());
-    let mut quoted = false;
-    let mut escaped = false;
-    for character in text.chars() {
-        match character {
-            '"' if !escaped => {
-                clean.push_str(if quoted { "" } else { "***" });
-                quoted = !quoted;
-            }
-            _ if quoted => {}
-            digit if digit.is_ascii_digit() => clean.push('*'),
-            other => clean.push(other),
-        }
-        escaped = character == '\\' && !escaped;
-    }
-    clean
+/// What to do with a request that the agent's end cut short.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Resume {
+    /// Run it again, whatever its caller thinks of it by now.
+    Repeat,
+    /// Run it again if it is a cast, or a call whose caller still waits.
+    RepeatInTime,
+    /// Tell that it was cut short.
+    Report,
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::Overrides;
 
     fn decode(method: &str, args: Value) -> Result<Request> {
         Request::decode(method, args.as_object().unwrap().clone())

@@ -4,12 +4,13 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use futures_util::{FutureExt, StreamExt};
+use futures_util::StreamExt;
 use lapin::message::Delivery;
 use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions, BasicRejectOptions};
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{Connection, Consumer};
 use serde_json::{Map, Value};
+use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
@@ -17,17 +18,25 @@ use super::connection::{Broker, ConnectionPurpose};
 use super::crypto::InstanceKey;
 use super::dispatch::Dispatcher;
 use super::envelope::{self, Incoming};
+use super::failure;
 use super::lanes::Lanes;
-use super::publisher::Publisher;
-use super::reply::{Replies, ReplyTo};
+use super::outbox::Outbox;
+use super::publisher::{self, Publisher};
+use super::reply::ReplyTo;
 use super::request::{Lane, Request};
 use super::topology;
+use super::work::{Accepted, Desk, KeepAlive};
 use crate::config::Settings;
 use crate::error::{Error, Result};
-use crate::journal::{self, Entry, Found, Journal, Stage, Ticket};
+use crate::journal::{self, Entry, Journal, Ticket};
 use crate::model::RequestContext;
 use crate::op::Op;
 use crate::release::{self, ReleaseTracker};
+
+/// A message taken apart: envelope, arguments and context in the clear.
+pub(super) type Opened = (Incoming, Map<String, Value>, RequestContext);
+/// Why it was not, and what is known of it, for an answer.
+pub(super) type Refusal = (Error, Option<Incoming>);
 
 /// How many `_unique_id`s are remembered. oslo remembers 16 (`_drivers/amqp.py: _MsgIdCache`); a broker that comes back
 /// may deliver everything unacknowledged once more.
@@ -35,36 +44,38 @@ const REMEMBERED_IDS: usize = 256;
 /// RPC versions spoken: 1.0 up to this minor.
 const MAX_MINOR: u32 = 3;
 
+/// How many messages may be on their way to us. oslo's default (0) is all there are, which would all be held in memory.
+const PREFETCH: u16 = 200;
+/// Between attempts to find a queue that cannot be consumed: doubled up to this.
+const CONSUME_RETRY_MAX: Duration = Duration::from_secs(30);
+
 /// The server's parts.
 #[derive(Debug)]
 pub struct RpcServer {
     settings: Arc<Settings>,
     broker: Arc<Broker>,
-    dispatcher: Arc<Dispatcher>,
-    replies: Replies,
-    key: Option<InstanceKey>,
     release: Arc<ReleaseTracker>,
     journal: Journal,
-    lanes: Lanes,
+    pub(super) lanes: Lanes,
+    pub(super) desk: Desk,
     seen: Mutex<VecDeque<String>>,
-    /// Ends operations under way.
-    operations: CancellationToken,
 }
 
-/// A request on its way to its lane.
-struct Accepted {
+/// A message that is understood, and not yet accepted.
+struct Understood {
+    delivery: Delivery,
+    incoming: Incoming,
     request: Request,
     context: RequestContext,
-    reply_to: Option<ReplyTo>,
-    /// Seconds between keep-alives, for a client that wants them.
-    keep_alive: Option<Duration>,
-    ticket: Option<Ticket>,
-    /// When its caller gives up, in seconds since 1970.
-    deadline: Option<f64>,
+    /// The body, decompressed, of what goes into the journal.
+    body: String,
+    received: f64,
+    expires_after: Option<f64>,
 }
 
 impl RpcServer {
-    /// Puts the parts together; `finished` are ids whose messages may come once more.
+    /// Puts the parts together; `finished` are ids whose messages may come once more, `stop` and `operations` the ends of taking requests and of
+    /// working on them.
     #[expect(clippy::too_many_arguments, reason = "called once, by the composition root")]
     pub fn new(
         broker: Arc<Broker>,
@@ -74,87 +85,92 @@ impl RpcServer {
         release: Arc<ReleaseTracker>,
         journal: Journal,
         finished: Vec<String>,
+        stop: CancellationToken,
         operations: CancellationToken,
     ) -> Self {
         let settings = broker.settings().clone();
+        let outbox = Outbox::new(publisher, settings.broker.missing_consumer_retry_timeout);
         RpcServer {
-            replies: Replies::new(publisher, key.clone(), settings.broker.missing_consumer_retry_timeout),
             lanes: Lanes::new(settings.executor_pool),
+            desk: Desk { dispatcher, outbox, key, operations, stop },
             seen: Mutex::new(finished.into()),
             settings,
             broker,
-            dispatcher,
-            key,
             release,
             journal,
-            operations,
         }
     }
 
-    /// Takes up what the agent's last life left open: what was not begun runs now; what was begun is run again if that does no
-    /// harm, and otherwise reported as failed.
-    pub fn recover(&self, found: Vec<Found>) {
-        for Found { entry, stage, ticket } in found {
-            tracing::warn!(method = entry.method, ?stage, "an accepted operation was left open when the agent ended");
-            if let Some(id) = &entry.unique_id {
-                self.remember(id);
-            }
-            let Ok((incoming, args, context)) = self.opened(entry.body.as_bytes()) else {
-                tracing::error!(
-                    method = entry.method,
-                    "the operation left open cannot be read any more: was instance_rpc_encr_key changed?"
-                );
-                finish(Some(ticket));
-                continue;
-            };
-            let reply_to = ReplyTo::of(&incoming);
-            match Request::decode(&incoming.method, args) {
-                Ok(request) => {
-                    let deadline = entry.expires_after.map(|seconds| entry.received + seconds);
-                    let again = stage == Stage::Accepted || (request.is_repeatable() && reply_to.is_none());
-                    let accepted = Accepted { request, context, reply_to, keep_alive: None, ticket: Some(ticket), deadline };
-                    if again { self.submit(accepted) } else { self.give_up(accepted) }
-                }
-                Err(error) => {
-                    tracing::error!(%error, "the operation left open cannot be run");
-                    finish(Some(ticket));
-                }
-            }
-        }
+    /// Starts the database if that is the agent's business. Changes wait for it, reads do not.
+    pub fn begin(&self) {
+        let (dispatcher, op) = (self.desk.dispatcher.clone(), Op::internal(self.desk.operations.child_token()));
+        self.lanes.submit(Lane::Write, async move { dispatcher.begin(&op).await });
     }
 
-    /// Serves until `stop`, then waits for what is under way. `ready` is called once, when the queue is consumed.
-    pub async fn run(self, stop: CancellationToken, ready: impl FnOnce() + Send) {
+    /// Serves until it is stopped, then waits for what is under way. `ready` is called once, when the queue is consumed.
+    pub async fn run(self, ready: impl FnOnce() + Send) {
+        let stop = self.desk.stop.clone();
         let mut ready = Some(ready);
+        let mut failures = 0_u32;
         while let Some(connection) = self.broker.connect(ConnectionPurpose::Listen, &stop).await {
             match self.consumer(&connection).await {
                 Ok(consumer) => {
+                    failures = 0;
                     if let Some(ready) = ready.take() {
                         ready();
                     }
-                    self.consume(consumer, &stop).await;
+                    self.serve(consumer, &stop).await;
                 }
                 Err(error) => {
-                    let queue = topology::queue_name(&self.settings);
-                    tracing::error!(%error, queue, "failed to consume the guest's queue; check that its properties in the broker fit this guest's [oslo_messaging_rabbit] options");
+                    self.not_consuming(&error, failures);
+                    failures += 1;
                 }
             }
-            connection.close(200, "OK".into()).await.ok();
-            tokio::select! {
-                // Cancel-safe: a timer. oslo waits as long before it connects again (kombu_reconnect_delay).
-                () = tokio::time::sleep(self.settings.broker.reconnect_delay) => {}
-                () = stop.cancelled() => break,
-            }
+            publisher::close(&connection).await;
+            self.pause(failures, &stop).await;
         }
         self.lanes.drain().await;
+        self.desk.outbox.close().await;
+    }
+
+    async fn serve(&self, consumer: Consumer, stop: &CancellationToken) {
+        let mut held = VecDeque::new();
+        self.consume(consumer, &mut held, stop).await;
+        // Not acknowledged: the broker gives them to us again, and they are no duplicates then.
+        for id in held.iter().filter_map(|understood: &Understood| understood.incoming.unique_id.as_deref()) {
+            self.forget(id);
+        }
+    }
+
+    /// Before the next connection: longer each time the queue could not be consumed.
+    async fn pause(&self, failures: u32, stop: &CancellationToken) {
+        self.broker.pause_before_reconnecting(stop).await;
+        if failures > 0 {
+            let pause = self.settings.broker.retry_interval.saturating_mul(1 << failures.min(8)).min(CONSUME_RETRY_MAX);
+            tokio::select! {
+                // Cancel-safe: a timer.
+                () = tokio::time::sleep(pause) => {}
+                () = stop.cancelled() => {}
+            }
+        }
+    }
+
+    /// Said once per trouble. Another broker of the list may have what this one lacks.
+    fn not_consuming(&self, error: &lapin::Error, failures: u32) {
+        let queue = topology::queue_name(&self.settings);
+        if failures == 0 {
+            tracing::error!(%error, queue, "failed to consume the guest's queue; trying again. Check that its properties in the broker fit this guest's [oslo_messaging_rabbit] options");
+        } else {
+            tracing::debug!(%error, queue, "failed to consume the guest's queue");
+        }
+        self.broker.next_host();
     }
 
     async fn consumer(&self, connection: &Connection) -> lapin::Result<Consumer> {
         let channel = topology::ensure(connection, &self.settings).await?;
         let broker = &self.settings.broker;
-        if broker.prefetch > 0 {
-            channel.basic_qos(broker.prefetch, BasicQosOptions::default()).await?;
-        }
+        let prefetch = if broker.prefetch > 0 { broker.prefetch } else { PREFETCH };
+        channel.basic_qos(prefetch, BasicQosOptions::default()).await?;
         let mut arguments = FieldTable::default();
         if broker.cancel_on_failover {
             arguments.insert("x-cancel-on-ha-failover".into(), AMQPValue::Boolean(true));
@@ -165,16 +181,34 @@ impl RpcServer {
         Ok(consumer)
     }
 
-    /// Returns when the consumer ends (connection lost, cancelled by the broker) or `stop` comes.
-    async fn consume(&self, mut consumer: Consumer, stop: &CancellationToken) {
+    /// Returns when the consumer ends (connection lost, cancelled by the broker) or `stop` comes. `held` are changes that could not be
+    /// written down yet, in their order.
+    async fn consume(&self, mut consumer: Consumer, held: &mut VecDeque<Understood>, stop: &CancellationToken) {
+        let mut retries = tokio::time::interval(self.settings.broker.retry_interval.max(Duration::from_secs(1)));
+        retries.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let delivery = tokio::select! {
-                // Cancel-safe: an undelivered message stays with the broker.
+                // Cancel-safe: an undelivered message stays with the broker; a timer; a token.
                 delivery = consumer.next() => delivery,
+                _ = retries.tick(), if !held.is_empty() => {
+                    self.accept_held(held).await;
+                    continue;
+                }
                 () = stop.cancelled() => return,
             };
             match delivery {
-                Some(Ok(delivery)) => self.accept(delivery).await,
+                Some(Ok(delivery)) => {
+                    let Some(understood) = self.understand(delivery).await else { continue };
+                    let is_change = understood.request.lane() != Lane::Read;
+                    if !is_change {
+                        self.accept(understood, None).await;
+                        continue;
+                    }
+                    held.push_back(understood);
+                    if held.len() == 1 {
+                        self.accept_held(held).await;
+                    }
+                }
                 Some(Err(error)) => {
                     tracing::warn!(%error, "the connection to the broker is lost");
                     return;
@@ -187,72 +221,86 @@ impl RpcServer {
         }
     }
 
-    /// Decodes, writes down, acknowledges, hands over. Nothing here waits for an operation.
-    async fn accept(&self, delivery: Delivery) {
+    /// Accepts changes until one cannot be written down.
+    async fn accept_held(&self, held: &mut VecDeque<Understood>) {
+        while let Some(first) = held.pop_front() {
+            match self.write_down(&first) {
+                Ok(ticket) => self.accept(first, Some(ticket)).await,
+                Err(error) => {
+                    // Once per trouble.
+                    if held.is_empty() {
+                        tracing::error!(%error, "failed to write down an operation; trying again. Is the disk full?");
+                    }
+                    return held.push_front(first);
+                }
+            }
+        }
+    }
+
+    /// Decodes a message. What cannot be served is answered here; what came before is dropped.
+    async fn understand(&self, delivery: Delivery) -> Option<Understood> {
+        let received = journal::now();
         let opened = envelope::decompress(&delivery.data, header(&delivery, "compression").as_deref())
             .map_err(|error| Box::new((error, None)))
-            .and_then(|body| self.opened(&body).map(|opened| (opened, body)));
+            .and_then(|body| self.opened(&body).map(|opened| (opened, String::from_utf8_lossy(&body).into_owned())));
         let ((incoming, args, context), body) = match opened {
             Ok(opened) => opened,
-            Err(refusal) => return self.refuse(&delivery, *refusal).await,
+            Err(refusal) => {
+                self.refuse(&delivery, *refusal).await;
+                return None;
+            }
         };
-        if incoming.unique_id.as_deref().is_some_and(|id| self.was_seen(id)) {
-            tracing::debug!(method = incoming.method, "ignoring a duplicate message");
-            return acknowledge(&delivery).await;
+        if incoming.unique_id.as_deref().is_some_and(|id| !self.remember(id)) {
+            tracing::debug!(method = failure::one_line(&incoming.method), "ignoring a duplicate message");
+            acknowledge(&delivery).await;
+            return None;
         }
         let evidence = release::evidence(&incoming.version, &context.raw.0, incoming.is_call(), incoming.knows_call_monitor);
         if let Some(evidence) = evidence {
             self.release.observe(evidence);
         }
-        let reply_to = ReplyTo::of(&incoming);
-        let request = match check_version(&incoming).and_then(|()| self.decode(&incoming, args)) {
-            Ok(request) => request,
-            Err(error) => {
-                if let Some(id) = &incoming.unique_id {
-                    self.remember(id);
-                }
-                acknowledge(&delivery).await;
-                return self.fail(&incoming.method, reply_to, error);
+        match check_version(&incoming).and_then(|()| self.decode(&incoming, args)) {
+            Ok(request) => {
+                let expires_after = expires_after(&delivery);
+                Some(Understood { delivery, incoming, request, context, body, received, expires_after })
             }
-        };
-        let expires_after = delivery.properties.expiration().as_ref().and_then(|text| text.as_str().parse::<f64>().ok());
-        let expires_after = expires_after.map(|milliseconds| milliseconds / 1000.0);
-        let ticket = match self.write_down(&request, &incoming, &body, expires_after) {
-            Ok(ticket) => ticket,
             Err(error) => {
-                // Not accepted: the broker keeps it, and gives it to us again.
-                tracing::error!(%error, "failed to write down an operation; is the disk full?");
-                delivery.reject(BasicRejectOptions { requeue: true }).await.ok();
-                tokio::time::sleep(self.settings.broker.retry_interval).await;
-                return;
+                self.refuse(&delivery, (error, Some(incoming))).await;
+                None
             }
-        };
-        if let Some(id) = &incoming.unique_id {
-            self.remember(id);
         }
+    }
+
+    /// Acknowledges and hands over. Nothing here waits for an operation.
+    async fn accept(&self, understood: Understood, ticket: Option<Ticket>) {
+        let Understood { delivery, incoming, request, context, received, expires_after, .. } = understood;
         acknowledge(&delivery).await;
-        let keep_alive = incoming.call_monitor_timeout.map(|seconds| Duration::from_millis(seconds * 500));
+        let reply_to = ReplyTo::of(&incoming);
         self.submit(Accepted {
             request,
             context,
+            keep_alive: KeepAlive::start(&self.desk.outbox, reply_to.as_ref(), incoming.call_monitor_timeout),
             reply_to,
-            keep_alive: keep_alive.filter(|pause| *pause >= Duration::from_secs(1)),
             ticket,
-            deadline: expires_after.map(|seconds| journal::now() + seconds),
+            deadline: expires_after.map(|seconds| received + seconds),
+            recovered: None,
         });
     }
 
     fn decode(&self, incoming: &Incoming, args: Map<String, Value>) -> Result<Request> {
-        self.dispatcher.admits(&incoming.method)?;
+        self.desk.dispatcher.admits(&incoming.method)?;
+        if incoming.has_bad_args {
+            let reason = "the arguments are not an object".to_owned();
+            return Err(Error::BadArguments { method: failure::one_line(&incoming.method), reason });
+        }
         Request::decode(&incoming.method, args)
     }
 
     /// Envelope and decryption. On failure: the error, and what is known of the message, for an answer.
-    #[expect(clippy::type_complexity, reason = "three parts of one message, taken apart at once")]
-    fn opened(&self, body: &[u8]) -> std::result::Result<(Incoming, Map<String, Value>, RequestContext), Box<(Error, Option<Incoming>)>> {
+    pub(super) fn opened(&self, body: &[u8]) -> std::result::Result<Opened, Box<Refusal>> {
         let mut incoming = envelope::open(body).map_err(|error| Box::new((error, None)))?;
         let args = std::mem::take(&mut incoming.args);
-        let (args, context) = match &self.key {
+        let (args, context) = match &self.desk.key {
             Some(key) => match key.decrypt_request(args, &incoming.context) {
                 Ok(clear) => clear,
                 Err(error) => return Err(Box::new((error, Some(incoming)))),
@@ -266,7 +314,7 @@ impl RpcServer {
         match incoming {
             Some(incoming) => {
                 acknowledge(delivery).await;
-                self.fail(&incoming.method, ReplyTo::of(&incoming), error);
+                self.fail(&incoming.method, ReplyTo::of(&incoming).as_ref(), error);
             }
             None => {
                 tracing::error!(%error, bytes = delivery.data.len(), "refused a message");
@@ -276,118 +324,48 @@ impl RpcServer {
     }
 
     /// Answers a request that never ran. Its error is logged here and nowhere else.
-    fn fail(&self, method: &str, reply_to: Option<ReplyTo>, error: Error) {
-        let method: String = method.chars().take(100).collect();
-        tracing::error!(%error, method, "refused a request");
-        let replies = self.replies.clone();
-        self.lanes.submit(Lane::Read, async move {
-            if let Some(to) = reply_to {
-                replies.answer(&to, &Err(error)).await;
-            }
-        });
-    }
-
-    fn write_down(&self, request: &Request, incoming: &Incoming, body: &[u8], expires_after: Option<f64>) -> Result<Option<Ticket>> {
-        if request.lane() == Lane::Read {
-            return Ok(None);
+    fn fail(&self, method: &str, reply_to: Option<&ReplyTo>, error: Error) {
+        tracing::error!(error = failure::one_line(&error.to_string()), method = failure::one_line(method), "refused a request");
+        if let Some(to) = reply_to {
+            self.desk.outbox.post(to.letters(&Err(error), self.desk.key.as_ref()), None);
         }
-        let entry = Entry {
-            method: incoming.method.clone(),
-            unique_id: incoming.unique_id.clone(),
-            received: journal::now(),
-            expires_after,
-            body: String::from_utf8_lossy(body).into_owned(),
-        };
-        self.journal.accept(&entry).map(Some)
     }
 
-    fn was_seen(&self, id: &str) -> bool {
-        self.seen.lock().expect("never poisoned: no panics while held").iter().any(|known| known == id)
+    fn write_down(&self, understood: &Understood) -> Result<Ticket> {
+        self.journal.accept(&Entry {
+            method: understood.incoming.method.clone(),
+            unique_id: understood.incoming.unique_id.clone(),
+            received: understood.received,
+            expires_after: understood.expires_after,
+            body: understood.body.clone(),
+        })
     }
 
-    fn remember(&self, id: &str) {
+    /// False if the id was remembered already.
+    pub(super) fn remember(&self, id: &str) -> bool {
         let mut seen = self.seen.lock().expect("never poisoned: no panics while held");
+        if seen.iter().any(|known| known == id) {
+            return false;
+        }
         if seen.len() >= REMEMBERED_IDS {
             seen.pop_front();
         }
         seen.push_back(id.to_owned());
+        true
     }
 
-    fn submit(&self, accepted: Accepted) {
+    fn forget(&self, id: &str) {
+        self.seen.lock().expect("never poisoned: no panics while held").retain(|known| known != id);
+    }
+
+    pub(super) fn submit(&self, accepted: Accepted) {
         let lane = accepted.request.lane();
         let span = tracing::info_span!(
             "rpc",
             method = accepted.request.method(),
             request_id = accepted.context.request_id.as_deref().unwrap_or("-")
         );
-        let job = run_one(self.dispatcher.clone(), self.replies.clone(), accepted, self.operations.child_token());
-        self.lanes.submit(lane, job.instrument(span));
-    }
-
-    fn give_up(&self, accepted: Accepted) {
-        let (dispatcher, replies) = (self.dispatcher.clone(), self.replies.clone());
-        let op = Op::new(self.operations.child_token(), accepted.context);
-        self.lanes.submit(Lane::Write, async move {
-            let outcome = Err(dispatcher.interrupted(&op, &accepted.request).await);
-            if let Some(to) = accepted.reply_to {
-                replies.answer(&to, &outcome).await;
-            }
-            finish(accepted.ticket);
-        });
-    }
-}
-
-/// Runs one request on its lane, keeps its caller informed, answers, and closes its journal entry.
-async fn run_one(dispatcher: Arc<Dispatcher>, replies: Replies, accepted: Accepted, cancel: CancellationToken) {
-    let Accepted { request, context, reply_to, keep_alive, mut ticket, deadline } = accepted;
-    if deadline.is_some_and(|deadline| journal::now() > deadline) {
-        tracing::warn!("not run: its caller had given up before its turn came");
-        return finish(ticket);
-    }
-    if let Some(Err(error)) = ticket.as_mut().map(Ticket::start) {
-        tracing::error!(%error, "failed to note the start of an operation; it is not run");
-        if let Some(to) = &reply_to {
-            replies.answer(to, &Err(error)).await;
-        }
-        return;
-    }
-    let op = Op::new(cancel, context);
-    let work = std::panic::AssertUnwindSafe(dispatcher.dispatch(&op, request)).catch_unwind();
-    let outcome = tokio::select! {
-        // Cancel-safe: the second arm never ends.
-        outcome = work => outcome.unwrap_or_else(|_| Err(Error::guest("the guest agent hit an internal error; its log has the details"))),
-        never = keep_alives(&replies, reply_to.as_ref(), keep_alive) => match never {},
-    };
-    let cut_short = outcome.is_err() && op.cancel.is_cancelled();
-    if let Some(to) = &reply_to {
-        replies.answer(to, &outcome).await;
-    }
-    if let Err(error) = &outcome {
-        tracing::error!(%error, "the operation failed");
-    }
-    // An operation the agent's own end cut short stays open: the next start takes it up.
-    if !cut_short {
-        finish(ticket);
-    }
-}
-
-/// Tells a client with a call monitor that its call is still being worked on; stops at the first failure to do so.
-async fn keep_alives(replies: &Replies, reply_to: Option<&ReplyTo>, pause: Option<Duration>) -> std::convert::Infallible {
-    if let (Some(to), Some(pause)) = (reply_to, pause) {
-        loop {
-            tokio::time::sleep(pause).await;
-            if let Err(error) = replies.keep_alive(to).await {
-                tracing::debug!(%error, "no more keep-alives");
-                break;
-            }
-        }
-    }
-    std::future::pending().await
-}
-
-fn finish(ticket: Option<Ticket>) {
-    if let Some(Err(error)) = ticket.map(Ticket::finish) {
-        tracing::error!(%error, "failed to close a journal entry; the operation may be taken up again at the next start");
+        self.lanes.submit(lane, self.desk.clone().run(accepted).instrument(span));
     }
 }
 
@@ -396,6 +374,20 @@ async fn acknowledge(delivery: &Delivery) {
         // It will come again, and be dropped as a duplicate.
         tracing::debug!(%error, "failed to acknowledge a message");
     }
+}
+
+/// Seconds after which the sender of a call gives up: its expiration, or with clients before oslo.messaging 1.11 the header `ttl`; both in
+/// milliseconds.
+fn expires_after(delivery: &Delivery) -> Option<f64> {
+    let expiration = delivery.properties.expiration().as_ref().and_then(|text| text.as_str().parse::<u64>().ok());
+    let ttl = || match delivery.properties.headers().as_ref()?.inner().get("ttl")? {
+        AMQPValue::LongInt(ttl) => u64::try_from(*ttl).ok(),
+        AMQPValue::LongLongInt(ttl) => u64::try_from(*ttl).ok(),
+        AMQPValue::ShortInt(ttl) => u64::try_from(*ttl).ok(),
+        _ => None,
+    };
+    let milliseconds = Duration::from_millis(expiration.or_else(ttl)?);
+    Some(milliseconds.as_secs_f64())
 }
 
 /// A text header of a message.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from bench.controller import Fault
 from bench.deployment import Server
 from bench.waiting import wait_until
 
@@ -58,9 +59,9 @@ def delete_database(server: Server, name: str) -> None:
     wait_until(f"database {name!r} to go", lambda: name not in database_names(server), CAST_SECONDS)
 
 
-def wait_for_fault(server: Server, before: int, text: str = "") -> str:
-    """Waits for one more fault shown to the user than `before`; returns it."""
-    wait_until("a fault", lambda: len(server.instance.faults()) > before, CAST_SECONDS)
-    fault = server.instance.faults()[-1]
-    assert text.lower() in fault.lower(), fault
+def wait_for_fault(server: Server, before: Fault | None) -> Fault:
+    """Waits for another fault shown to the user than `before`."""
+    wait_until("a fault", lambda: server.instance.fault() not in (None, before), CAST_SECONDS)
+    fault = server.instance.fault()
+    assert fault is not None
     return fault

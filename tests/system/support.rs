@@ -47,7 +47,8 @@ pub(crate) fn scratch() -> (tempfile::TempDir, Utf8PathBuf) {
 
 /// The base root of a guest with MariaDB in it, which `dev/test` makes. One that is missing fails the test.
 pub(crate) fn mariadb_root() -> Utf8PathBuf {
-    let roots = std::env::var("TROVE_TEST_ROOTS").expect("TROVE_TEST_ROOTS names the directory of the base roots: run this through dev/test");
+    let roots =
+        std::env::var("TROVE_TEST_ROOTS").expect("TROVE_TEST_ROOTS names the directory of the base roots: run this through dev/test");
     Utf8Path::new(&roots).join("mariadb-10.11").canonicalize_utf8().expect("there is a base root mariadb-10.11 in TROVE_TEST_ROOTS")
 }
 

@@ -1,0 +1,149 @@
+//! Arguments of the RPC methods: one struct a method, or a few methods of the same shape.
+
+use camino::Utf8PathBuf;
+use secrecy::SecretString;
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use crate::model::{DatabaseSpec, Overrides, PageRequest, PasswordChange, UserAttributes, UserSpec};
+
+/// No arguments. (A unit variant would refuse `args: {}`.)
+#[derive(Debug, Clone, Deserialize)]
+pub struct NoArgs {}
+
+/// Arguments of a method no datastore of this build implements: kept out of sight, because they may hold secrets.
+#[derive(Clone, Deserialize)]
+#[serde(transparent)]
+pub struct Anything(pub Map<String, Value>);
+
+impl std::fmt::Debug for Anything {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
+}
+
+macro_rules! arguments {
+    ($($(#[$doc:meta])* $name:ident { $($(#[$attribute:meta])* $field:ident: $type:ty,)* })*) => {$(
+        $(#[$doc])*
+        #[derive(Debug, Clone, Deserialize)]
+        pub struct $name { $($(#[$attribute])* pub $field: $type,)* }
+    )*};
+}
+
+arguments! {
+    /// `stop_db`: Zed and later send nothing.
+    StopDb {
+        /// Keep the database down when the guest boots.
+        #[serde(default)] do_not_start_on_reboot: bool,
+    }
+    /// `start_db_with_conf_changes`.
+    ConfigContents {
+        /// The base configuration file.
+        config_contents: String,
+    }
+    /// `reset_configuration`.
+    ResetConfiguration {
+        /// `{"config_contents": text}`.
+        configuration: ConfigContents,
+    }
+    /// `mount_volume`, `unmount_volume`, `resize_fs`.
+    VolumeArgs {
+        /// Block device; the configured one when null.
+        #[serde(default)] device_path: Option<Utf8PathBuf>,
+        /// Mount point; the datastore's when null.
+        #[serde(default)] mount_point: Option<Utf8PathBuf>,
+        /// `resize_fs` 1.1: the file system stays mounted.
+        #[serde(default)] online: bool,
+    }
+    /// `update_overrides`.
+    UpdateOverrides {
+        /// Text (Kilo) or dictionary.
+        overrides: Overrides,
+        /// Remove the group first.
+        #[serde(default)] remove: bool,
+    }
+    /// `apply_overrides`.
+    ApplyOverrides {
+        /// Values to set in the running server.
+        overrides: Overrides,
+    }
+    /// `create_database`.
+    CreateDatabase {
+        /// What to create.
+        databases: Vec<DatabaseSpec>,
+    }
+    /// `delete_database`.
+    DeleteDatabase {
+        /// What to drop.
+        database: DatabaseSpec,
+    }
+    /// `list_databases`, `list_users`.
+    ListArgs {
+        /// At most so many.
+        #[serde(default)] limit: Option<usize>,
+        /// After this one.
+        #[serde(default)] marker: Option<String>,
+        /// The marker too.
+        #[serde(default)] include_marker: bool,
+    }
+    /// `create_user`.
+    CreateUser {
+        /// What to create.
+        users: Vec<UserSpec>,
+    }
+    /// `delete_user`.
+    DeleteUser {
+        /// What to drop.
+        user: UserSpec,
+    }
+    /// `get_user`, `list_access`.
+    UserRef {
+        /// Account name.
+        username: String,
+        /// Host; null means `%`.
+        #[serde(default)] hostname: Option<String>,
+    }
+    /// `change_passwords`.
+    ChangePasswords {
+        /// Accounts and their new passwords.
+        users: Vec<PasswordChange>,
+    }
+    /// `update_attributes`.
+    UpdateAttributes {
+        /// Account name.
+        username: String,
+        /// Host; null means `%`.
+        #[serde(default)] hostname: Option<String>,
+        /// What is to change.
+        user_attrs: UserAttributes,
+    }
+    /// `grant_access`.
+    GrantAccess {
+        /// Account name.
+        username: String,
+        /// Host; null means `%`.
+        #[serde(default)] hostname: Option<String>,
+        /// Database names.
+        databases: Vec<String>,
+    }
+    /// `revoke_access`.
+    RevokeAccess {
+        /// Account name.
+        username: String,
+        /// Host; null means `%`.
+        #[serde(default)] hostname: Option<String>,
+        /// Database name.
+        database: String,
+    }
+    /// `enable_root_with_password`.
+    RootPassword {
+        /// The password; a random one when null.
+        #[serde(default)] root_password: Option<SecretString>,
+    }
+}
+
+impl From<ListArgs> for PageRequest {
+    fn from(args: ListArgs) -> Self {
+        PageRequest { limit: args.limit, marker: args.marker, include_marker: args.include_marker }
+    }
+}

@@ -1,0 +1,81 @@
+//! What the agent's last life left open is taken up before anything new.
+
+use super::dispatch::Answer;
+use super::envelope::Incoming;
+use super::reply::ReplyTo;
+use super::request::{Lane, Request, Resume};
+use super::server::RpcServer;
+use super::work::{Accepted, KeepAlive};
+use crate::error::Error;
+use crate::journal::{Found, Left, Stage};
+
+impl RpcServer {
+    /// Tells what was not told, runs what was not begun, and of what was begun runs again what does no harm and reports the rest. Everything
+    /// is on its lane when this returns, and so comes before new messages.
+    pub fn recover(&self, left: Left) {
+        for (letters, ticket) in left.untold {
+            self.desk.outbox.post(letters, Some(ticket));
+        }
+        let mut prepares = false;
+        for found in left.open {
+            tracing::warn!(method = found.entry.method, stage = ?found.stage, "an accepted operation was left open when the agent ended");
+            prepares |= found.entry.method == "prepare";
+            if let Some(id) = &found.entry.unique_id {
+                self.remember(id);
+            }
+            self.take_up(found);
+        }
+        if !prepares {
+            self.desk.dispatcher.abandon_preparation();
+        }
+    }
+
+    fn take_up(&self, Found { entry, stage, ticket }: Found) {
+        let (incoming, read) = match self.opened(entry.body.as_bytes()) {
+            Ok((incoming, args, context)) => {
+                let request = Request::decode(&incoming.method, args);
+                (Some(incoming), request.map(|request| (request, context)))
+            }
+            Err(refusal) => (refusal.1, Err(refusal.0)),
+        };
+        let reply_to = incoming.as_ref().and_then(ReplyTo::of);
+        let timeout = incoming.as_ref().and_then(|incoming: &Incoming| incoming.call_monitor_timeout);
+        match read {
+            Ok((request, context)) => {
+                let in_time = reply_to.is_none() || entry.expires_after.is_some();
+                let again = match request.after_interruption() {
+                    _ if stage == Stage::Accepted => true,
+                    Resume::Repeat => true,
+                    Resume::RepeatInTime => in_time,
+                    Resume::Report => false,
+                };
+                let accepted = Accepted {
+                    request,
+                    context,
+                    keep_alive: KeepAlive::start(&self.desk.outbox, reply_to.as_ref(), timeout),
+                    reply_to,
+                    ticket: Some(ticket),
+                    deadline: entry.expires_after.map(|seconds| entry.received + seconds),
+                    recovered: Some(stage),
+                };
+                if again {
+                    self.submit(accepted);
+                } else {
+                    self.lanes.submit(Lane::Write, self.desk.clone().report(accepted));
+                }
+            }
+            Err(error) => {
+                tracing::error!(%error, method = entry.method, "an operation left open cannot be read any more; was instance_rpc_encr_key changed?");
+                if entry.method == "prepare" {
+                    self.desk.dispatcher.abandon_preparation();
+                }
+                let advice = "it cannot be read any more; look at the instance and repeat the call".to_owned();
+                let answer = Answer { outcome: Err(Error::Interrupted { method: entry.method, advice }), casts: Vec::new() };
+                let desk = self.desk.clone();
+                self.lanes.submit(Lane::Read, async move {
+                    desk.tell(answer, reply_to.as_ref(), KeepAlive::default(), Some(ticket)).await;
+                });
+            }
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! One request on its lane: its turn, its run, its caller kept informed, its answer.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
+
+use super::crypto::InstanceKey;
+use super::dispatch::{Answer, Dispatcher};
+use super::outbox::Outbox;
+use super::reply::ReplyTo;
+use super::request::{Request, Resume};
+use crate::error::Error;
+use crate::journal::{self, Letter, Stage, Ticket};
+use crate::model::RequestContext;
+use crate::op::Op;
+
+/// What every request needs.
+#[derive(Debug, Clone)]
+pub(super) struct Desk {
+    pub(super) dispatcher: Arc<Dispatcher>,
+    pub(super) outbox: Outbox,
+    pub(super) key: Option<InstanceKey>,
+    /// Ends operations under way.
+    pub(super) operations: CancellationToken,
+    /// No operation that is in the journal begins any more: the next start takes it up.
+    pub(super) stop: CancellationToken,
+}
+
+/// A request on its way to its lane.
+pub(super) struct Accepted {
+    pub(super) request: Request,
+    pub(super) context: RequestContext,
+    pub(super) reply_to: Option<ReplyTo>,
+    /// Tells its caller that it is being worked on, from now on.
+    pub(super) keep_alive: KeepAlive,
+    pub(super) ticket: Option<Ticket>,
+    /// When its caller gives up, in seconds since 1970.
+    pub(super) deadline: Option<f64>,
+    /// How far the agent's last life had come with it.
+    pub(super) recovered: Option<Stage>,
+}
+
+impl Accepted {
+    fn is_too_late(&self) -> bool {
+        let half_done = self.recovered == Some(Stage::Started) && self.request.after_interruption() == Resume::Repeat;
+        !half_done && self.deadline.is_some_and(|deadline| journal::now() > deadline)
+    }
+}
+
+impl Desk {
+    /// Runs one request.
+    pub(super) async fn run(self, mut accepted: Accepted) {
+        if accepted.ticket.is_some() && self.stop.is_cancelled() {
+            return tracing::info!("not begun: the agent is ending; its next start takes this up");
+        }
+        if accepted.is_too_late() {
+            tracing::warn!("not run: its caller had given up before its turn came");
+            return self.outbox.end(Vec::new(), accepted.ticket);
+        }
+        if let Some(Err(error)) = accepted.ticket.as_mut().map(Ticket::start) {
+            tracing::error!(%error, "failed to note the start of an operation; it is not run");
+            let answer = Answer { outcome: Err(error), casts: Vec::new() };
+            return self.tell(answer, accepted.reply_to.as_ref(), accepted.keep_alive, accepted.ticket).await;
+        }
+        let Accepted { request, context, reply_to, keep_alive, ticket, recovered, .. } = accepted;
+        let op = Op::new(self.operations.child_token(), context);
+        let resume = request.after_interruption();
+        if recovered.is_some() && request.works_in_the_database() {
+            self.dispatcher.database_is_up(&op).await;
+        }
+        let method = request.method();
+        let work = std::panic::AssertUnwindSafe(self.dispatcher.dispatch(&op, request)).catch_unwind();
+        let mut answer = work.await.unwrap_or_else(|_| {
+            let error = Error::guest("the guest agent hit an internal error; its log has the details");
+            Answer { outcome: Err(error), casts: Vec::new() }
+        });
+        if let Err(error) = &answer.outcome {
+            tracing::error!(%error, "the operation failed");
+        }
+        if answer.outcome.is_err() && op.cancel.is_cancelled() && ticket.is_some() {
+            // Cut short by the agent's own end. What the next start can still do or must report stays open; only a caller who would get
+            // no other answer is told now.
+            if reply_to.is_none() || resume != Resume::Report {
+                return;
+            }
+            let advice = "look at the instance and repeat the call".to_owned();
+            answer.outcome = Err(Error::Interrupted { method: method.to_owned(), advice });
+        }
+        self.tell(answer, reply_to.as_ref(), keep_alive, ticket).await;
+    }
+
+    /// Answers for a request that the agent's last life had begun and that is not run again.
+    pub(super) async fn report(self, accepted: Accepted) {
+        let Accepted { request, context, reply_to, keep_alive, ticket, .. } = accepted;
+        let op = Op::new(self.operations.child_token(), context);
+        self.tell(self.dispatcher.interrupted(&op, &request), reply_to.as_ref(), keep_alive, ticket).await;
+    }
+
+    /// Hands the answer to the outbox. The lane is free then.
+    pub(super) async fn tell(&self, answer: Answer, reply_to: Option<&ReplyTo>, keep_alive: KeepAlive, ticket: Option<Ticket>) {
+        // A keep-alive after the answer would be for nobody.
+        keep_alive.end().await;
+        let mut letters = reply_to.map(|to| to.letters(&answer.outcome, self.key.as_ref())).unwrap_or_default();
+        letters.extend(answer.casts);
+        self.outbox.end(letters, ticket);
+    }
+}
+
+/// Tells a client with a call monitor that its call is still being worked on, waiting for its turn included; stops at the first failure to
+/// do so, and when dropped.
+#[derive(Debug, Default)]
+pub(super) struct KeepAlive(Option<JoinHandle<()>>);
+
+impl KeepAlive {
+    /// `timeout` is the client's, in seconds; it hears of us in half of it (oslo_messaging/rpc/dispatcher.py).
+    pub(super) fn start(outbox: &Outbox, to: Option<&ReplyTo>, timeout: Option<u64>) -> Self {
+        let pause = Duration::from_secs(timeout.unwrap_or_default()) / 2;
+        let Some(to) = to.filter(|_| pause >= Duration::from_secs(1)).cloned() else { return KeepAlive(None) };
+        let outbox = outbox.clone();
+        let sending = async move {
+            loop {
+                tokio::time::sleep(pause).await;
+                let letter: Letter = to.keep_alive();
+                if let Err(error) = outbox.keep_alive(&letter).await {
+                    tracing::debug!(%error, "no more keep-alives");
+                    break;
+                }
+            }
+        };
+        KeepAlive(Some(tokio::spawn(sending.in_current_span())))
+    }
+
+    async fn end(mut self) {
+        if let Some(task) = self.0.take() {
+            task.abort();
+            // Cancelled, or ended by itself.
+            task.await.ok();
+        }
+    }
+}
+
+impl Drop for KeepAlive {
+    fn drop(&mut self) {
+        if let Some(task) = &self.0 {
+            task.abort();
+        }
+    }
+}

@@ -1,0 +1,457 @@
+//! A real agent, a real broker, and the controller's side of the wire: by hand, or with the real oslo.messaging.
+
+use std::collections::{HashMap, VecDeque};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::process::Stdio;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use camino::{Utf8Path, Utf8PathBuf};
+use futures_util::StreamExt;
+use lapin::options::{BasicConsumeOptions, BasicPublishOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
+use lapin::types::FieldTable;
+use lapin::{BasicProperties, Channel, Connection, ConnectionProperties, ExchangeKind};
+use serde_json::{Map, Value, json};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::process::{Child, ChildStdin, Command};
+use tokio::sync::{mpsc, oneshot};
+
+/// No wait of any test is longer.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
+const CONNECT: Duration = Duration::from_secs(3);
+const POLL: Duration = Duration::from_millis(20);
+
+/// Waits until `found` has something.
+pub(crate) async fn until<T>(what: &str, mut found: impl AsyncFnMut() -> Option<T>) -> T {
+    let deadline = tokio::time::Instant::now() + DEADLINE;
+    let mut ticks = tokio::time::interval(POLL);
+    loop {
+        ticks.tick().await;
+        if let Some(found) = found().await {
+            return found;
+        }
+        assert!(tokio::time::Instant::now() < deadline, "waited in vain: {what}");
+    }
+}
+
+/// `amqp://` URL of the broker all tests share.
+pub(crate) fn shared_broker() -> String {
+    std::env::var("TROVE_TEST_BROKER").expect("TROVE_TEST_BROKER is the amqp:// URL of a running RabbitMQ")
+}
+
+/// The same for `transport_url`.
+fn transport_url(amqp: &str) -> String {
+    amqp.replacen("amqp://", "rabbit://", 1).replace("%2F", "").replace("%2f", "")
+}
+
+/// Port of nobody, for now.
+pub(crate) fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// Secrets of a test; none may be in a log.
+pub(crate) const PLANTED: &str = "pl4nted-s3cret";
+
+/// A guest: its directory, its names, and its agent while one runs.
+pub(crate) struct Guest {
+    _dir: tempfile::TempDir,
+    pub(crate) dir: Utf8PathBuf,
+    pub(crate) id: String,
+    pub(crate) exchange: String,
+    pub(crate) broker: String,
+    pub(crate) key: Option<String>,
+    agent: Mutex<Option<std::process::Child>>,
+}
+
+impl Guest {
+    /// A guest on the shared broker, with more lines for `[DEFAULT]`; its agent consumes.
+    pub(crate) async fn serving(options: &str) -> Guest {
+        let guest = Guest::new(&shared_broker(), options);
+        guest.start();
+        guest.consuming(1).await;
+        guest
+    }
+
+    /// No agent yet. `brokers` are amqp:// URLs, with commas between.
+    pub(crate) fn new(brokers: &str, options: &str) -> Guest {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = Utf8PathBuf::from_path_buf(temp.path().to_owned()).unwrap();
+        // The server's account must get through.
+        std::fs::set_permissions(&dir, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let id = uuid::Uuid::new_v4().to_string();
+        let exchange = format!("trove-{id}");
+        std::fs::create_dir(dir.join("conf.d")).unwrap();
+        let all: Vec<String> = brokers.split(',').map(transport_url).collect();
+        let first = all[0].trim_end_matches('/').to_owned();
+        let rest = all[1..].iter().map(|url| url.trim_start_matches("rabbit://").trim_end_matches('/').to_owned());
+        let url = std::iter::once(first).chain(rest).collect::<Vec<_>>().join(",");
+        let key = options.lines().find_map(|line| line.strip_prefix("instance_rpc_encr_key=")).map(str::to_owned);
+        std::fs::write(dir.join("conf.d/guest_info.conf"), format!("[DEFAULT]\nguest_id={id}\ndatastore_manager=mariadb\n{options}\n"))
+            .unwrap();
+        let conf = format!(
+            "[DEFAULT]\ntransport_url={url}/\ncontrol_exchange={exchange}\nconductor_queue=conductor-{id}\nservice_control=process\n\
+             state_dir={dir}/state\nreport_interval=1\nnum_tries=1000\nstate_change_wait_time=30\nlog_file={dir}/agent.log\ndebug=true\n\
+             [mariadb]\nsocket={dir}/run/mysqld.sock\nconfig_dir={dir}/etc\nmount_point={dir}/data\n\
+             [oslo_messaging_rabbit]\nkombu_reconnect_delay=0.1\nkombu_missing_consumer_retry_timeout=3\n"
+        );
+        std::fs::write(dir.join("conf.d/trove-guestagent.conf"), conf).unwrap();
+        let broker = brokers.split(',').next_back().unwrap().to_owned();
+        Guest { _dir: temp, dir, id, exchange, broker, key, agent: Mutex::new(None) }
+    }
+
+    pub(crate) fn start(&self) {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_trove-guestagent"));
+        command.arg("--config-dir").arg(self.dir.join("conf.d")).env_remove("RUST_LOG").env("HOME", &self.dir).stdin(Stdio::null());
+        command.stderr(std::fs::File::create(self.dir.join("stderr")).unwrap()).process_group(0);
+        *self.agent.lock().unwrap() = Some(command.spawn().unwrap());
+    }
+
+    /// Like a power cut.
+    pub(crate) fn kill(&self) {
+        if let Some(mut agent) = self.agent.lock().unwrap().take() {
+            agent.kill().unwrap();
+            agent.wait().unwrap();
+        }
+    }
+
+    pub(crate) fn terminate(&self) {
+        let pid = self.agent.lock().unwrap().as_ref().unwrap().id();
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid.cast_signed()), nix::sys::signal::Signal::SIGTERM).unwrap();
+    }
+
+    /// Waits for the agent's end.
+    pub(crate) async fn ended(&self) -> std::process::ExitStatus {
+        until("the agent's end", async || self.agent.lock().unwrap().as_mut().unwrap().try_wait().unwrap()).await
+    }
+
+    pub(crate) fn log(&self) -> String {
+        let file = std::fs::read_to_string(self.dir.join("agent.log")).unwrap_or_default();
+        file + &std::fs::read_to_string(self.dir.join("stderr")).unwrap_or_default()
+    }
+
+    /// Waits until the log has `text` `times` times.
+    pub(crate) async fn logged(&self, text: &str, times: usize) {
+        until(&format!("{text:?} in the log"), async || (self.log().matches(text).count() >= times).then_some(())).await;
+    }
+
+    pub(crate) async fn consuming(&self, times: usize) {
+        self.logged("INFO consuming", times).await;
+    }
+
+    /// Waits until the journal holds `count` files whose names end so.
+    pub(crate) async fn journalled(&self, extension: &str, count: usize) {
+        until(&format!("{count} {extension} in the journal"), async || (self.journal(extension) == count).then_some(())).await;
+    }
+
+    pub(crate) fn journal(&self, extension: &str) -> usize {
+        let Ok(entries) = self.dir.join("state/journal").read_dir_utf8() else { return 0 };
+        entries.filter(|entry| entry.as_ref().is_ok_and(|entry| entry.path().extension() == Some(extension))).count()
+    }
+
+    /// Path of a device that is not there: an operation on it waits until [`Self::open_gate`].
+    pub(crate) fn gate(&self, name: &str) -> Utf8PathBuf {
+        self.dir.join(name)
+    }
+
+    /// The device appears, and is none: the operation ends with that error.
+    pub(crate) fn open_gate(&self, name: &str) {
+        std::fs::write(self.gate(name), "").unwrap();
+    }
+
+    /// Fields a job for the peer begins with.
+    pub(crate) fn job(&self, what: &str, method: &str, args: Value) -> Value {
+        json!({"do": what, "url": transport_url(&self.broker), "exchange": self.exchange, "guest": self.id, "method": method,
+               "args": args, "key": self.key, "context": {"project_id": "T1", "auth_token": PLANTED}})
+    }
+
+    pub(crate) async fn wire(&self) -> Wire {
+        Wire::connect(self).await
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        self.kill();
+        // The database server outlives an agent that is killed.
+        let server = std::fs::read_to_string(self.dir.join("state/server.pid")).unwrap_or_default();
+        if let Some(pid) = serde_json::from_str::<Value>(&server).ok().and_then(|server| server["pid"].as_i64()) {
+            nix::sys::signal::kill(nix::unistd::Pid::from_raw(i32::try_from(pid).unwrap()), nix::sys::signal::Signal::SIGKILL).ok();
+        }
+        let log = self.log();
+        if std::thread::panicking() {
+            eprintln!("--- log of {} ---\n{log}", self.id);
+        } else {
+            assert!(!log.contains(PLANTED), "a secret is in the log:\n{log}");
+            assert!(!log.contains("internal error"), "the agent panicked:\n{log}");
+        }
+    }
+}
+
+/// The controller's side by hand.
+pub(crate) struct Wire {
+    _connection: Connection,
+    pub(crate) channel: Channel,
+    pub(crate) reply_queue: String,
+    replies: Inbox,
+    casts: Inbox,
+    queue: String,
+}
+
+/// The inner message of a body.
+fn inner(body: &[u8]) -> Map<String, Value> {
+    let outer: Value = serde_json::from_slice(body).unwrap();
+    assert_eq!(outer["oslo.version"], "2.0");
+    serde_json::from_str(outer["oslo.message"].as_str().unwrap()).unwrap()
+}
+
+pub(crate) fn envelope(message: &Value) -> Vec<u8> {
+    json!({"oslo.version": "2.0", "oslo.message": message.to_string()}).to_string().into_bytes()
+}
+
+pub(crate) fn fresh() -> String {
+    uuid::Uuid::new_v4().simple().to_string()
+}
+
+impl Wire {
+    async fn connect(guest: &Guest) -> Wire {
+        let connecting = Connection::connect(&guest.broker, ConnectionProperties::default());
+        let connection = tokio::time::timeout(DEADLINE, connecting).await.unwrap().unwrap();
+        // Passive: the agent made it.
+        let channel = connection.create_channel().await.unwrap();
+        let options = ExchangeDeclareOptions { passive: true, ..Default::default() };
+        channel.exchange_declare(guest.exchange.as_str().into(), ExchangeKind::Topic, options, FieldTable::default()).await.unwrap();
+        let reply_queue = format!("reply_{}", fresh());
+        let conductor = format!("conductor-{}", guest.id);
+        let replies = collect(&channel, &reply_queue, true).await;
+        let casts = collect(&channel, &conductor, false).await;
+        let (queue, exchange) = (conductor.as_str().into(), guest.exchange.as_str().into());
+        channel.queue_bind(queue, exchange, conductor.as_str().into(), QueueBindOptions::default(), FieldTable::default()).await.unwrap();
+        Wire { _connection: connection, channel, reply_queue, replies, casts, queue: format!("guestagent.{}", guest.id) }
+    }
+
+    /// A body as it is, into the guest's queue.
+    pub(crate) async fn send(&self, body: &[u8], properties: BasicProperties) {
+        let options = BasicPublishOptions::default();
+        self.channel.basic_publish("".into(), self.queue.as_str().into(), options, body, properties).await.unwrap();
+    }
+
+    /// A call of a client of today; returns its `_msg_id`.
+    pub(crate) async fn call(&self, method: &str, args: Value) -> String {
+        self.call_with(method, args, json!({"_timeout": null})).await
+    }
+
+    /// A call with more keys.
+    pub(crate) async fn call_with(&self, method: &str, args: Value, more: Value) -> String {
+        let id = fresh();
+        let mut message =
+            json!({"method": method, "args": args, "version": "1.0", "_msg_id": id, "_reply_q": self.reply_queue, "_unique_id": fresh()});
+        message.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        self.send(&envelope(&message), BasicProperties::default()).await;
+        id
+    }
+
+    pub(crate) async fn cast_with(&self, method: &str, args: Value, more: Value) {
+        let mut message = json!({"method": method, "args": args, "version": "1.0", "_unique_id": fresh()});
+        message.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        self.send(&envelope(&message), BasicProperties::default()).await;
+    }
+
+    /// The next message to the reply queue.
+    pub(crate) async fn reply(&mut self) -> Map<String, Value> {
+        self.replies.next("reply", |_| true).await
+    }
+
+    /// The next message that is a reply to `id`; others are kept.
+    pub(crate) async fn reply_to(&mut self, id: &str) -> Map<String, Value> {
+        self.replies.next("reply", |reply| reply["_msg_id"] == id).await
+    }
+
+    /// The failure a call ends with: class and message.
+    pub(crate) async fn failure_of(&mut self, id: &str) -> (String, String) {
+        let reply = self.reply_to(id).await;
+        let failure: Value = serde_json::from_str(reply["failure"].as_str().unwrap_or_else(|| panic!("no failure: {reply:?}"))).unwrap();
+        (failure["class"].as_str().unwrap().to_owned(), failure["message"].as_str().unwrap().to_owned())
+    }
+
+    /// The next cast to the conductor with this method.
+    pub(crate) async fn cast(&mut self, method: &str) -> Map<String, Value> {
+        self.casts.next(method, |cast| cast["method"] == method).await
+    }
+
+    /// The next heartbeat's word.
+    pub(crate) async fn heartbeat(&mut self) -> String {
+        self.cast("heartbeat").await["args"]["payload"]["service_status"].as_str().unwrap().to_owned()
+    }
+
+    /// That the agent serves: a ping is answered.
+    pub(crate) async fn ping(&mut self) {
+        let id = self.call("rpc_ping", json!({})).await;
+        let reply = self.reply_to(&id).await;
+        assert_eq!((&reply["result"], &reply["ending"]), (&json!(true), &json!(true)));
+    }
+}
+
+/// Messages that arrived, and those nobody has asked for yet.
+struct Inbox {
+    arriving: mpsc::UnboundedReceiver<Map<String, Value>>,
+    kept: VecDeque<Map<String, Value>>,
+}
+
+impl Inbox {
+    async fn next(&mut self, what: &str, wanted: impl Fn(&Map<String, Value>) -> bool) -> Map<String, Value> {
+        if let Some(index) = self.kept.iter().position(&wanted) {
+            return self.kept.remove(index).unwrap();
+        }
+        let found = async {
+            loop {
+                let message = self.arriving.recv().await.unwrap();
+                if wanted(&message) {
+                    return message;
+                }
+                self.kept.push_back(message);
+            }
+        };
+        tokio::time::timeout(DEADLINE, found).await.unwrap_or_else(|_| panic!("no {what}"))
+    }
+}
+
+async fn collect(channel: &Channel, queue: &str, exclusive: bool) -> Inbox {
+    let options = QueueDeclareOptions { exclusive, auto_delete: true, ..Default::default() };
+    channel.queue_declare(queue.into(), options, FieldTable::default()).await.unwrap();
+    let options = BasicConsumeOptions { no_ack: true, ..Default::default() };
+    let mut consumer = channel.basic_consume(queue.into(), queue.into(), options, FieldTable::default()).await.unwrap();
+    let (sender, receiver) = mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        while let Some(Ok(delivery)) = consumer.next().await {
+            if sender.send(inner(&delivery.data)).is_err() {
+                break;
+            }
+        }
+    });
+    Inbox { arriving: receiver, kept: VecDeque::new() }
+}
+
+/// The real oslo.messaging, in a process of its own.
+pub(crate) struct Peer {
+    _process: Child,
+    stdin: tokio::sync::Mutex<ChildStdin>,
+    waiting: Arc<Mutex<HashMap<u64, oneshot::Sender<Value>>>>,
+    next: Mutex<u64>,
+}
+
+impl Peer {
+    pub(crate) fn start() -> Peer {
+        let python = std::env::var("TROVE_TEST_PYTHON").expect("TROVE_TEST_PYTHON is a Python with trove and oslo.messaging");
+        let script = Utf8Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/rpc/peer.py");
+        let mut process = Command::new(python).arg(script).stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true).spawn().unwrap();
+        let stdin = tokio::sync::Mutex::new(process.stdin.take().unwrap());
+        let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
+        let waiting: Arc<Mutex<HashMap<u64, oneshot::Sender<Value>>>> = Arc::default();
+        let answers = waiting.clone();
+        tokio::spawn(async move {
+            while let Ok(Some(line)) = lines.next_line().await {
+                let Ok(answer) = serde_json::from_str::<Value>(&line) else { continue };
+                if let Some(sender) = answers.lock().unwrap().remove(&answer["id"].as_u64().unwrap()) {
+                    sender.send(answer).ok();
+                }
+            }
+        });
+        Peer { _process: process, stdin, waiting, next: Mutex::new(0) }
+    }
+
+    /// Does a job; its answer.
+    pub(crate) async fn run(&self, mut job: Value) -> Value {
+        let (sender, receiver) = oneshot::channel();
+        let id = {
+            let mut next = self.next.lock().unwrap();
+            *next += 1;
+            *next
+        };
+        job["id"] = json!(id);
+        self.waiting.lock().unwrap().insert(id, sender);
+        self.stdin.lock().await.write_all(format!("{job}\n").as_bytes()).await.unwrap();
+        tokio::time::timeout(DEADLINE, receiver).await.expect("the peer does not answer").expect("the peer has ended")
+    }
+
+    /// A job that must succeed.
+    pub(crate) async fn ok(&self, job: Value) -> Value {
+        let answer = self.run(job).await;
+        assert!(answer.get("error").is_none(), "{answer}");
+        answer["result"].clone()
+    }
+}
+
+/// A RabbitMQ of one test's own, that may be killed.
+pub(crate) struct Rabbit {
+    dir: tempfile::TempDir,
+    pub(crate) port: u16,
+    epmd_port: u16,
+    dist_port: u16,
+    epmd: Option<Child>,
+    node: Option<Child>,
+}
+
+impl Rabbit {
+    pub(crate) async fn start() -> Rabbit {
+        let dir = tempfile::tempdir().unwrap();
+        let mut rabbit = Rabbit { dir, port: free_port(), epmd_port: free_port(), dist_port: free_port(), epmd: None, node: None };
+        let conf = format!("listeners.tcp.1 = 127.0.0.1:{}\nloopback_users = none\n", rabbit.port);
+        std::fs::write(rabbit.dir.path().join("rabbitmq.conf"), conf).unwrap();
+        std::fs::write(rabbit.dir.path().join("plugins"), "[].\n").unwrap();
+        let mut epmd = rabbit.command("epmd");
+        epmd.args(["-port", &rabbit.epmd_port.to_string(), "-address", "127.0.0.1"]);
+        rabbit.epmd = Some(epmd.spawn().unwrap());
+        rabbit.again().await;
+        rabbit
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("amqp://guest:guest@127.0.0.1:{}/%2F", self.port)
+    }
+
+    fn command(&self, program: &str) -> Command {
+        let dir = self.dir.path();
+        let mut command = Command::new(program);
+        command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").env("LANG", "C.UTF-8").env("HOME", dir);
+        command.env("ERL_EPMD_PORT", self.epmd_port.to_string()).env("ERL_EPMD_ADDRESS", "127.0.0.1");
+        command.env("RABBITMQ_NODENAME", format!("t{}@localhost", self.port)).env("RABBITMQ_DIST_PORT", self.dist_port.to_string());
+        command.env("RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS", "+S 1:1 -kernel inet_dist_use_interface {127,0,0,1}");
+        command.env("RABBITMQ_CONFIG_FILE", dir.join("rabbitmq.conf")).env("RABBITMQ_CONF_ENV_FILE", dir.join("absent"));
+        command.env("RABBITMQ_ENABLED_PLUGINS_FILE", dir.join("plugins")).env("RABBITMQ_MNESIA_BASE", dir.join("mnesia"));
+        command.env("RABBITMQ_LOG_BASE", dir.join("log")).env("RABBITMQ_PID_FILE", dir.join("pid"));
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true).process_group(0);
+        command
+    }
+
+    /// Starts the node and waits until it lets clients in.
+    pub(crate) async fn again(&mut self) {
+        self.node = Some(self.command("/usr/lib/rabbitmq/bin/rabbitmq-server").spawn().unwrap());
+        let url = self.url();
+        until("RabbitMQ", async || {
+            // A node that is booting may accept and say nothing.
+            tokio::time::timeout(CONNECT, Connection::connect(&url, ConnectionProperties::default())).await.ok()?.ok()
+        })
+        .await;
+    }
+
+    /// Dies at once, all of its processes.
+    pub(crate) async fn kill(&mut self) {
+        if let Some(mut node) = self.node.take() {
+            end_group(&node);
+            tokio::time::timeout(DEADLINE, node.wait()).await.unwrap().unwrap();
+        }
+    }
+}
+
+fn end_group(child: &Child) {
+    if let Some(pid) = child.id() {
+        nix::sys::signal::killpg(nix::unistd::Pid::from_raw(pid.cast_signed()), nix::sys::signal::Signal::SIGKILL).ok();
+    }
+}
+
+impl Drop for Rabbit {
+    fn drop(&mut self) {
+        self.node.iter().chain(&self.epmd).for_each(end_group);
+    }
+}
