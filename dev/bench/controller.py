@@ -85,21 +85,15 @@ class Instance:
     files: Mapping[str, str] = field(repr=False)
 
     def prepare(
-        self,
-        databases: Sequence[Any] = (),
-        users: Sequence[Any] = (),
-        memory_mb: int = MEMORY_MB,
-        options: Mapping[str, Any] | None = None,
+        self, databases: Sequence[Any] = (), users: Sequence[Any] = (), memory_mb: int = MEMORY_MB, **options: Any
     ) -> None:
-        """The cast that turns a booted server into a database instance; `options` replace arguments of `API.prepare`."""
-        self.controller.ask(
-            "prepare",
-            instance_id=self.id,
-            memory_mb=memory_mb,
-            databases=list(databases),
-            users=list(users),
-            options=dict(options or {}),
-        )
+        """The cast that turns a booted server into a database instance.
+
+        Databases and users are as the REST API takes them, or in wire form (`_name`), which goes out unchecked.
+        `options` replace arguments of `API.prepare`.
+        """
+        asked = {"databases": list(databases), "users": list(users), "memory_mb": memory_mb, "options": options}
+        self.controller.ask("prepare", instance_id=self.id, **asked)
 
     def call(self, method: str, **arguments: Any) -> Any:
         """A method of the real guest API."""

@@ -65,11 +65,12 @@ def render_template(instance_id: str, memory_mb: int) -> str:
 def prepare(instance_id: str, memory_mb: int, databases: list[Any], users: list[Any], options: dict[str, Any]) -> None:
     """Sends `prepare` as the task manager does; `options` replace single arguments of `API.prepare`."""
     version = _version_of(instance_id)
-    schemas = extensions.populate_validated_databases(databases)
+    schemas = databases if _in_wire_form(databases) else extensions.populate_validated_databases(databases)
+    names = [schema["_name"] for schema in schemas]
     arguments: dict[str, Any] = {
         "packages": ",".join(version.packages) if isinstance(version.packages, list) else version.packages,
         "databases": schemas,
-        "users": extensions.populate_users(users, [schema["_name"] for schema in schemas]),
+        "users": users if _in_wire_form(users) else extensions.populate_users(users, names),
         "device_path": CONF.get(version.manager).device_path or CONF.device_path,
         "mount_point": CONF.get(version.manager).mount_point,
         "config_contents": None,
@@ -95,6 +96,11 @@ def instance_status(instance_id: str) -> dict[str, Any]:
         "api_status": status.status.api_status,
         "updated_at": status.updated_at.timestamp() if status.updated_at else None,
     }
+
+
+def _in_wire_form(entries: list[Any]) -> bool:
+    """Whether the entries go out as they are: what Trove's API would not let through is for the guest to refuse."""
+    return any("_name" in entry for entry in entries)
 
 
 def _version_of(instance_id: str) -> Any:

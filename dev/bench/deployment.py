@@ -54,9 +54,9 @@ class Server:
         self.secrets.append(value)
         return value
 
-    def prepare(self, databases: list[dict[str, str]], users: list[dict[str, object]]) -> None:
+    def prepare(self, databases: list[dict[str, str]], users: list[dict[str, object]], **options: object) -> None:
         """Sends `prepare` and waits until the controller calls the instance healthy."""
-        self.instance.prepare(databases, users)
+        self.instance.prepare(databases, users, **options)
         self.wait_active(PREPARE_SECONDS)
 
     def wait_active(self, timeout: float = 90.0) -> None:

@@ -33,9 +33,11 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
     if not report.failed:
         return
     for name, value in getattr(item, "funcargs", {}).items():
-        if isinstance(value, Server) and value.guest.container.running:
-            lines = value.guest.agent_log().splitlines()[-LOG_LINES:]
-            report.sections.append((f"agent of {name} ({value.guest.name})", "\n".join(lines)))
+        # A fixture is a server, or something around one.
+        server = getattr(value, "server", value)
+        if isinstance(server, Server) and server.guest.container.running:
+            lines = server.guest.agent_log().splitlines()[-LOG_LINES:]
+            report.sections.append((f"agent of {name} ({server.guest.name})", "\n".join(lines)))
 
 
 @pytest.fixture(scope="session")

@@ -31,7 +31,7 @@ FAILURES: dict[str, dict[str, Any]] = {
 def test_a_failed_step_fails_the_instance_with_its_reason(deployment: Deployment, failure: dict[str, Any]) -> None:
     server: Server = deployment.launch(MARIADB, secure=True)
     try:
-        server.instance.prepare(**{"databases": [], "users": []}, options=failure)
+        server.instance.prepare(**failure)
         server.instance.wait_status("failed to spawn", PREPARE_SECONDS, server.guest.agent_log)
         fault = wait_for_fault(server, None)
         assert fault.message.strip()
