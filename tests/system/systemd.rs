@@ -16,7 +16,7 @@ use super::support::{Script, op, run};
 const INSIDE: &str = "TROVE_TEST_INSIDE_GUEST";
 const PLANTED: &str = "/etc/mysql/conf.d/planted.cnf";
 const SLOW: &str = "/run/systemd/system/mariadb.service.d";
-const SHOW: &str = "systemctl show --no-pager -p Id,LoadState,ActiveState,SubState,Result,MainPID,ControlGroup,Type --";
+const SHOW: &str = "systemctl show --no-pager -p Id,LoadState,ActiveState,SubState,Result,MainPID,ControlGroup,Type,TriggeredBy --";
 
 /// The packaged server of the guest.
 struct InGuest;

@@ -14,7 +14,7 @@ use crate::error::{Error, Result, ResultExt};
 use crate::op::Op;
 use crate::system::command::{CommandOutput, CommandRunner, CommandSpec};
 
-const PROPERTIES: &str = "Id,LoadState,ActiveState,SubState,Result,MainPID,ControlGroup,Type";
+const PROPERTIES: &str = "Id,LoadState,ActiveState,SubState,Result,MainPID,ControlGroup,Type,TriggeredBy";
 /// Lines of the journal in the error of a failed start.
 const JOURNAL_LINES: &str = "20";
 
@@ -37,6 +37,9 @@ struct Unit {
     main_pid: Option<i32>,
     control_group: String,
     kind: String,
+    /// Units that start it on their own account. MariaDB's package brings a socket, which the first boot of an image may enable:
+    /// then whoever connects, a probe of ours included, starts the server again that was stopped on purpose.
+    triggers: Vec<String>,
 }
 
 impl Unit {
@@ -53,6 +56,7 @@ impl Unit {
             main_pid: take("MainPID").parse().ok().filter(|pid| *pid > 0),
             control_group: take("ControlGroup"),
             kind: take("Type"),
+            triggers: take("TriggeredBy").split_whitespace().map(str::to_owned).collect(),
         }
     }
 
@@ -152,7 +156,7 @@ impl ServiceControl for Systemd {
     async fn stop(&self, op: &Op, wait: Duration) -> Result<()> {
         let Some(unit) = self.find(op).await? else { return Ok(()) };
         // An inactive unit is stopped too: it may have a start job, or a restart, under way.
-        let stop = CommandSpec::new("systemctl").args(["stop", "--", &unit.id]).timeout(wait);
+        let stop = CommandSpec::new("systemctl").args(["stop", "--", &unit.id]).args(&unit.triggers).timeout(wait);
         match self.commands.run(op, stop).await {
             Ok(_) => Ok(()),
             Err(Error::Timeout { after, .. }) => {
@@ -164,10 +168,20 @@ impl ServiceControl for Systemd {
     }
 
     async fn set_enabled(&self, op: &Op, enabled: bool) -> Result<()> {
-        // By its own name: systemd refuses to enable an alias.
+        // By its own name: systemd refuses to enable an alias. The server starts with the guest or not at all, so what would start
+        // it besides is off in both cases.
         let unit = self.unit(op).await?;
-        let verb = if enabled { "enable" } else { "disable" };
-        self.commands.run(op, CommandSpec::new("systemctl").args([verb, "--", &unit.id])).await.action(format!("{verb} {}", unit.id))?;
+        let (enable, disable): (Vec<&String>, Vec<&String>) = if enabled {
+            (vec![&unit.id], unit.triggers.iter().collect())
+        } else {
+            (Vec::new(), unit.triggers.iter().chain([&unit.id]).collect())
+        };
+        for (verb, units) in [("disable", disable), ("enable", enable)] {
+            if !units.is_empty() {
+                let command = CommandSpec::new("systemctl").args([verb, "--"]).args(units);
+                self.commands.run(op, command).await.action(format!("{verb} {}", unit.id))?;
+            }
+        }
         Ok(())
     }
 
@@ -199,6 +213,12 @@ mod tests {
         assert_eq!(unit("deactivating", "stop-sigterm", "71").state(), UnitState::Running { pid: Some(71) });
         assert_eq!(unit("inactive", "dead", "0").state(), UnitState::Stopped);
         assert_eq!(unit("failed", "failed", "0").state(), UnitState::Failed);
+    }
+
+    #[test]
+    fn what_starts_a_unit_besides_is_known() {
+        let unit = Unit::parse("Id=mariadb.service\nLoadState=loaded\nTriggeredBy=mariadb-extra.socket mariadb.socket");
+        assert_eq!(unit.triggers, ["mariadb-extra.socket", "mariadb.socket"]);
     }
 
     #[test]
