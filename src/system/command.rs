@@ -200,6 +200,8 @@ fn spawn(command: &CommandSpec) -> Result<Child> {
         .envs(command.env.iter().map(|(name, value)| (name, value)))
         // Messages are matched nowhere, but operators read them in logs: one language.
         .env("LC_ALL", "C.UTF-8")
+        // The agent's own line to systemd: a database server would report itself ready, or stopping, over it.
+        .env_remove("NOTIFY_SOCKET")
         .stdin(if command.stdin.is_some() { Stdio::piped() } else { Stdio::null() })
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -221,6 +223,7 @@ pub fn spawn_detached(command: &CommandSpec, output: std::fs::File) -> Result<Ch
     tokio::process::Command::new(&command.program)
         .args(&command.args)
         .envs(command.env.iter().map(|(name, value)| (name, value)))
+        .env_remove("NOTIFY_SOCKET")
         // The agent's own directory may be one that is to be unmounted.
         .current_dir("/")
         .stdin(Stdio::null())
