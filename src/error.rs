@@ -198,6 +198,11 @@ impl Error {
         Error::Guest { message: message.into() }
     }
 
+    /// The datastore has no such operation.
+    pub fn not_supported(operation: impl Into<String>, datastore: impl Into<String>) -> Self {
+        Error::NotSupported { operation: operation.into(), datastore: datastore.into() }
+    }
+
     /// A rule about a value was broken (Python's `ValueError`).
     pub fn invalid(message: impl Into<String>) -> Self {
         Error::InvalidValue { message: message.into() }

@@ -57,8 +57,7 @@ pub async fn run(op: &Op, manager: &dyn DatastoreManager, env: &PrepareEnv, requ
 
 /// Requests this build cannot serve fail before anything is touched.
 fn refuse_what_is_missing(manager: &dyn DatastoreManager, request: &PrepareRequest) -> Result<()> {
-    let unsupported =
-        |operation: &str| Err(Error::NotSupported { operation: operation.to_owned(), datastore: manager.descriptor().name.to_owned() });
+    let unsupported = |operation: &str| Err(Error::not_supported(operation, manager.descriptor().name));
     if request.backup_info.is_some() {
         return unsupported("restore");
     }
@@ -110,8 +109,7 @@ async fn volume(op: &Op, manager: &dyn DatastoreManager, env: &PrepareEnv, reque
 
 /// Databases, users and root, as the request wants them.
 async fn populate(op: &Op, manager: &dyn DatastoreManager, request: &PrepareRequest) -> Result<()> {
-    let unsupported =
-        |operation: &str| Error::NotSupported { operation: operation.to_owned(), datastore: manager.descriptor().name.to_owned() };
+    let unsupported = |operation: &str| Error::not_supported(operation, manager.descriptor().name);
     // Members of a cluster get theirs from the cluster's strategy.
     if request.cluster_config.is_some() {
         return Ok(());

@@ -265,7 +265,7 @@ impl Dispatcher {
     }
 
     fn not_supported(&self, operation: &str) -> Error {
-        Error::NotSupported { operation: operation.to_owned(), datastore: self.settings.datastore_manager.clone() }
+        Error::not_supported(operation, &self.settings.datastore_manager)
     }
 
     fn facet<T>(&self, operation: &str, facet: Option<T>) -> Result<T> {
