@@ -121,6 +121,16 @@ pub enum Error {
         /// What the operator or caller can do.
         advice: String,
     },
+    /// The object store refused a request, broke off, or has something else than was stored.
+    #[error("failed to {action}: {reason}")]
+    Storage {
+        /// Present-tense verb and object, for example `upload segment 3`.
+        action: String,
+        /// What the store said, or what is wrong with what it has; never a token.
+        reason: String,
+        /// Another attempt may succeed: the store is busy or the connection broke.
+        transient: bool,
+    },
     /// Something on the guest is not as the operation needs it.
     #[error("{message}")]
     Guest {
@@ -177,6 +187,7 @@ impl Error {
             | Error::Cancelled { .. }
             | Error::Interrupted { .. }
             | Error::Crypto { .. }
+            | Error::Storage { .. }
             | Error::Guest { .. } => (TROVE, "GuestError"),
             Error::Timeout { .. } => (TROVE, "PollTimeOut"),
             Error::During { source, .. } => return source.trove_class(),
@@ -190,6 +201,15 @@ impl Error {
             Error::Database { code, .. } => *code,
             Error::During { source, .. } => source.database_code(),
             _ => None,
+        }
+    }
+
+    /// True for a failure of the object store that another attempt may mend.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Error::Storage { transient, .. } => *transient,
+            Error::During { source, .. } => source.is_transient(),
+            _ => false,
         }
     }
 

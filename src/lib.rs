@@ -16,6 +16,7 @@ pub mod op;
 pub mod release;
 pub mod rpc;
 pub mod status;
+pub mod strategies;
 pub mod system;
 pub mod telemetry;
 pub mod volume;

@@ -12,6 +12,7 @@ use crate::config::Settings;
 use crate::error::Result;
 use crate::model::{DatabaseSpec, Overrides, Page, PageRequest, PasswordChange, PrepareRequest, ServiceStatus, UserAttributes, UserSpec};
 use crate::op::Op;
+use crate::strategies::backup::{BackupRunner, RestoreRunner};
 use crate::system::command::CommandRunner;
 use crate::system::packages::PackageManager;
 use crate::system::service::ServiceControl;
@@ -102,6 +103,11 @@ pub trait DatastoreManager: Send + Sync + fmt::Debug {
     fn config(&self) -> Option<&dyn ConfigGroups> {
         None
     }
+
+    /// Backup and restore.
+    fn backups(&self) -> Option<&dyn Backups> {
+        None
+    }
 }
 
 /// Asks the database how it is.
@@ -163,4 +169,23 @@ pub trait ConfigGroups: Send + Sync {
     async fn update(&self, op: &Op, overrides: &Overrides, remove: bool) -> Result<()>;
     /// Sets dynamic variables in the running server.
     async fn apply(&self, op: &Op, overrides: &Overrides) -> Result<()>;
+}
+
+/// Where a backup is restored to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RestoreTarget {
+    /// The instance itself: its data directory, or its running server.
+    Instance,
+    /// An empty directory of its own, for a drill.
+    Scratch(Utf8PathBuf),
+}
+
+/// The strategies a datastore has for backup and restore. The flow around them is the same for all (`managers::backup`).
+#[async_trait]
+pub trait Backups: Send + Sync {
+    /// The runner `backup_strategy` names; its incremental form for a backup with a parent.
+    async fn runner(&self, op: &Op, incremental: bool) -> Result<Box<dyn BackupRunner>>;
+    /// What restores a backup of this `kind` (the type Trove kept: a class name of any release, `full`, `incremental`, or nothing) whose object
+    /// has this name.
+    async fn restorer(&self, op: &Op, kind: Option<&str>, object: &str, target: &RestoreTarget) -> Result<Box<dyn RestoreRunner>>;
 }

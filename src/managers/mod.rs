@@ -10,4 +10,4 @@ pub mod prepare;
 pub mod registry;
 
 pub use descriptor::Descriptor;
-pub use manager::{ConfigGroups, DatabaseAdmin, DatastoreManager, Deps, RootAccess, StatusProbe, UserAdmin};
+pub use manager::{Backups, ConfigGroups, DatabaseAdmin, DatastoreManager, Deps, RestoreTarget, RootAccess, StatusProbe, UserAdmin};

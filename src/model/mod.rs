@@ -1,5 +1,6 @@
 //! Types shared by the wire and the managers. Leaves: they know neither AMQP nor any datastore.
 
+mod backup;
 mod context;
 mod database;
 mod page;
@@ -8,6 +9,7 @@ mod release;
 mod status;
 mod user;
 
+pub use backup::{BackupMetadata, BackupRequest, BackupState, BackupUpdate, ParentBackup, RestoreRequest};
 pub use context::RequestContext;
 pub use database::DatabaseSpec;
 pub use page::{Page, PageRequest};
