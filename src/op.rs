@@ -6,6 +6,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::error::{Error, Result};
 use crate::model::RequestContext;
+use crate::progress::Progress;
 
 /// One operation in progress: who asked for it, and how to stop it.
 #[derive(Debug, Clone)]
@@ -14,17 +15,19 @@ pub struct Op {
     pub cancel: CancellationToken,
     /// The request's context: tenant, token, request id.
     pub context: RequestContext,
+    /// How far it is, when it moves bytes.
+    pub progress: Progress,
 }
 
 impl Op {
     /// An operation on behalf of a request.
     pub fn new(cancel: CancellationToken, context: RequestContext) -> Self {
-        Op { cancel, context }
+        Op { cancel, context, progress: Progress::default() }
     }
 
     /// An operation the agent starts by itself: boot, heartbeat probes, recovery.
     pub fn internal(cancel: CancellationToken) -> Self {
-        Op { cancel, context: RequestContext::default() }
+        Op::new(cancel, RequestContext::default())
     }
 
     /// Waits for `future`, or for cancellation.
