@@ -4,10 +4,12 @@
 //! `DatastoreOperationNotSupported` by the dispatcher.
 
 mod descriptor;
+mod facet;
 mod manager;
 pub mod mysql;
 pub mod prepare;
 pub mod registry;
 
 pub use descriptor::Descriptor;
+pub use facet::Facet;
 pub use manager::{ConfigGroups, DatabaseAdmin, DatastoreManager, Deps, RootAccess, StatusProbe, UserAdmin};
