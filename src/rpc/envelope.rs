@@ -73,7 +73,10 @@ pub(super) fn decompress<'a>(body: &'a [u8], compression: Option<&str>) -> Resul
         None | Some("") => Ok(Cow::Borrowed(body)),
         Some("application/x-gzip") => unpack(flate2::read::ZlibDecoder::new(body)).map(Cow::Owned),
         Some("application/x-bz2") => unpack(bzip2::read::BzDecoder::new(body)).map(Cow::Owned),
-        Some(other) => Err(malformed(format!("compression '{}' is not supported; set kombu_compression to gzip or bzip2 on the controller, or unset it", clip(other)))),
+        Some(other) => Err(malformed(format!(
+            "compression '{}' is not supported; set kombu_compression to gzip or bzip2 on the controller, or unset it",
+            clip(other)
+        ))),
     }
 }
 
@@ -130,10 +133,7 @@ fn clip(text: &str) -> String {
 
 fn unpack(decoder: impl Read) -> Result<Vec<u8>> {
     let mut text = Vec::new();
-    decoder
-        .take(MAX_BODY as u64 + 1)
-        .read_to_end(&mut text)
-        .map_err(|error| malformed(format!("it does not decompress ({error})")))?;
+    decoder.take(MAX_BODY as u64 + 1).read_to_end(&mut text).map_err(|error| malformed(format!("it does not decompress ({error})")))?;
     if text.len() > MAX_BODY {
         return Err(malformed(format!("it is larger than {MAX_BODY} bytes decompressed")));
     }
@@ -208,7 +208,8 @@ mod tests {
         for (name, packed) in [("application/x-gzip", zlib), ("application/x-bz2", bzip2)] {
             assert_eq!(open(&decompress(&packed, Some(name)).unwrap()).unwrap().method, "rpc_ping", "{name}");
             for damaged in [&packed[..packed.len() / 2], b"", b"planted"] {
-                let error = decompress(damaged, Some(name)).map(|text| open(&text)).map_or_else(|error| error, |opened| opened.unwrap_err());
+                let error =
+                    decompress(damaged, Some(name)).map(|text| open(&text)).map_or_else(|error| error, |opened| opened.unwrap_err());
                 assert!(error.to_string().starts_with("malformed message: "), "{name}: {error}");
             }
         }

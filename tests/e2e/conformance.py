@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import re
+import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -244,7 +245,10 @@ BASE: dict[str, Case] = {
     "restart": Case(answers=runs, after=Server.wait_active),
     "stop_db": Case({"do_not_start_on_reboot": False}, nothing, after=start),
     "start_db_with_conf_changes": Case(
-        lambda server: {"config_contents": configuration(server), "ds_version": server.kind.version}, runs, before=stop, after=Server.wait_active
+        lambda server: {"config_contents": configuration(server), "ds_version": server.kind.version},
+        runs,
+        before=stop,
+        after=Server.wait_active,
     ),
     "reset_configuration": Case(lambda server: {"configuration": {"config_contents": configuration(server)}}, nothing),
     "pre_upgrade": Case(answers=is_dict),
@@ -335,8 +339,10 @@ BASE: dict[str, Case] = {
 
 COMPLETE = {"cluster_complete": Case(answers=nothing)}
 MEMBERS = {"members": ["192.0.2.10", "192.0.2.11"]}
-PASSWORD = {"password": "a-password-of-the-cluster", "admin_password": "a-password-of-the-cluster"}
-GALERA_USER = {"name": "clusterrepuser", "password": "a-password-of-the-cluster"}
+# Planted: no log may have it.
+CLUSTER_PASSWORD = f"cluster-{secrets.token_hex(8)}"
+PASSWORD = {"password": CLUSTER_PASSWORD, "admin_password": CLUSTER_PASSWORD}
+GALERA_USER = {"name": "clusterrepuser", "password": CLUSTER_PASSWORD}
 
 CLUSTERS: dict[str, dict[str, Case]] = {
     "mongodb": COMPLETE

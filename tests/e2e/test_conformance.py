@@ -12,7 +12,7 @@ import pytest
 from bench.deployment import MYSQL, Deployment, Server
 from bench.waiting import wait_until
 from bench.worker import GuestCallFailed, Worker
-from conformance import ANSWERS, CASES, Case, documented, log_count, refusal
+from conformance import ANSWERS, CASES, CLUSTER_PASSWORD, Case, documented, log_count, refusal
 from helpers import CAST_SECONDS, schema, user, user_names, wait_for_fault
 
 TABLE = documented()
@@ -61,6 +61,8 @@ def test_the_outcome_is_the_documented_one(
 ) -> None:
     case, entry, outcome = CASES[api, method], surfaces[release][api, method], TABLE[method][server.kind.manager]
     worker = deployment.controller if release == CURRENT else train
+    if CLUSTER_PASSWORD not in server.secrets:
+        server.secrets.append(CLUSTER_PASSWORD)
     if outcome != ANSWERS:
         return refused(worker, server, case, entry, outcome)
     assert case.answers is not None, "docs/rpc.md says that it answers: say in conformance.py what an answer looks like"
