@@ -4,6 +4,7 @@
 //! `DatastoreOperationNotSupported` by the dispatcher.
 
 mod descriptor;
+mod facet;
 mod manager;
 pub mod mysql;
 pub mod prepare;
@@ -11,3 +12,4 @@ pub mod registry;
 
 pub use descriptor::Descriptor;
 pub use manager::{Backups, ConfigGroups, DatabaseAdmin, DatastoreManager, Deps, RestoreTarget, RootAccess, StatusProbe, UserAdmin};
+pub use facet::Facet;

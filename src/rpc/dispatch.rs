@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::conductor::Conductor;
-use super::request::Request;
+use super::request::{self, Request, Support};
 use crate::config::Settings;
 use crate::error::{Error, Result};
 use crate::journal::Letter;
@@ -54,20 +54,28 @@ impl Dispatcher {
     /// Whether the method exists on this guest at all.
     ///
     /// # Errors
-    /// [`Error::NoSuchMethod`].
+    /// [`Error::NoSuchMethod`]; [`Error::NotSupported`] for one that no datastore of this build has.
     pub fn admits(&self, method: &str) -> Result<()> {
         let off = method == "oslo_rpc_server_ping" && !self.settings.rpc_ping_enabled;
-        let absent = self.manager.descriptor().absent_methods.iter().any(|methods| methods.contains(&method));
-        if off || absent { Err(Error::NoSuchMethod { method: method.to_owned() }) } else { Ok(()) }
+        match request::support(&*self.manager, method) {
+            Support::Answered if !off => Ok(()),
+            // It is decoded and goes its way: the conductor may have to be told.
+            Support::NotSupported if request::properties_of(method).is_some() => Ok(()),
+            Support::NotSupported => Err(self.not_supported(method)),
+            Support::Answered | Support::Absent => Err(Error::no_such_method(method)),
+        }
     }
 
     /// Runs a request. Where the Python agent notifies the conductor of an operation's end, so does this.
     pub async fn dispatch(&self, op: &Op, request: Request) -> Answer {
-        let notifies = request.notifies_its_end();
+        let notifies = request.properties().notifies_its_end;
         let is_prepare = matches!(request, Request::Prepare(_));
         let _shown = self.operations.begin(request.method(), op);
         let mut casts = Vec::new();
-        let outcome = self.run(op, request, &mut casts).await;
+        let outcome = match request::support(&*self.manager, request.method()) {
+            Support::Answered => self.run(op, request, &mut casts).await,
+            Support::NotSupported | Support::Absent => Err(self.not_supported(request.method())),
+        };
         // What the agent's own end cut short has not ended: its next life finishes it or reports it.
         if notifies && !(outcome.is_err() && op.cancel.is_cancelled()) {
             self.notify(op, is_prepare, &outcome, &mut casts);
@@ -93,7 +101,7 @@ impl Dispatcher {
             }
         };
         let mut casts = Vec::new();
-        if request.notifies_its_end() {
+        if request.properties().notifies_its_end {
             self.notify(op, is_prepare, &outcome, &mut casts);
         }
         Answer { outcome, casts }
@@ -150,7 +158,7 @@ impl Dispatcher {
         }
     }
 
-    #[expect(clippy::cognitive_complexity, clippy::too_many_lines, reason = "one line a method: the table is the point")]
+    #[expect(clippy::cognitive_complexity, reason = "one line a method: the table is the point")]
     async fn run(&self, op: &Op, request: Request, casts: &mut Vec<Letter>) -> Result<Value> {
         use Request::*;
         let method = request.method();
@@ -200,71 +208,7 @@ impl Dispatcher {
             DisableRoot(_) => done(root()?.disable(op).await),
             IsRootEnabled(_) => to_value(root()?.is_enabled(op).await?),
             ClusterComplete(_) => done(self.status.enter(Phase::Active)),
-            UpdateGuest(_)
-            | Upgrade(_)
-            | PostUpgrade(_)
-            | Rebuild(_)
-            | GetRootPassword(_)
-            | CreateBackup(_)
-            | PreCreateBackup(_)
-            | PostCreateBackup(_)
-            | BackupRequiredForReplication(_)
-            | GetReplicationSnapshot(_)
-            | AttachReplicationSlave(_)
-            | AttachReplica(_)
-            | DetachReplica(_)
-            | GetReplicaContext(_)
-            | MakeReadOnly(_)
-            | EnableAsMaster(_)
-            | GetLastTxn(_)
-            | GetLatestTxnId(_)
-            | GetTxnCount(_)
-            | WaitForTxn(_)
-            | CleanupSourceOnReplicaDetach(_)
-            | DemoteReplicationMaster(_)
-            | GuestLogList(_)
-            | GuestLogAction(_)
-            | ModuleList(_)
-            | ModuleApply(_)
-            | ModuleRemove(_)
-            | SslShow(_)
-            | SslAction(_)
-            | SslRollback(_)
-            | AddShard(_)
-            | AddMembers(_)
-            | AddConfigServers(_)
-            | GetKey(_)
-            | PrepPrimary(_)
-            | CreateAdminUser(_)
-            | StoreAdminPassword(_)
-            | GetReplicaSetName(_)
-            | GetAdminPassword(_)
-            | IsShardActive(_)
-            | GetPublicKeys(_)
-            | AuthorizePublicKeys(_)
-            | InstallCluster(_)
-            | GrowCluster(_)
-            | ShrinkCluster(_)
-            | MarkDesignKsafe(_)
-            | GetNodeIp(_)
-            | GetNodeIdForRemoval(_)
-            | RemoveNodes(_)
-            | ClusterMeet(_)
-            | ClusterAddslots(_)
-            | GetDataCenter(_)
-            | GetRack(_)
-            | SetSeeds(_)
-            | GetSeeds(_)
-            | SetAutoBootstrap(_)
-            | NodeCleanupBegin(_)
-            | NodeCleanup(_)
-            | NodeDecommission(_)
-            | ClusterSecure(_)
-            | GetAdminCredentials(_)
-            | StoreAdminCredentials(_)
-            | ResetAdminPassword(_)
-            | GetClusterContext(_)
-            | WriteClusterConfigurationOverrides(_) => Err(self.not_supported(method)),
+            CreateBackup(_) => Err(self.not_supported(method)),
         }
     }
 

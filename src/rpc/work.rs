@@ -10,9 +10,10 @@ use tracing::Instrument;
 
 use super::crypto::InstanceKey;
 use super::dispatch::{Answer, Dispatcher};
+use super::method::Resume;
 use super::outbox::Outbox;
 use super::reply::ReplyTo;
-use super::request::{Request, Resume};
+use super::request::Request;
 use crate::error::Error;
 use crate::journal::{self, Letter, Stage, Ticket};
 use crate::model::RequestContext;
@@ -46,7 +47,7 @@ pub(super) struct Accepted {
 
 impl Accepted {
     fn is_too_late(&self) -> bool {
-        let half_done = self.recovered == Some(Stage::Started) && self.request.after_interruption() == Resume::Repeat;
+        let half_done = self.recovered == Some(Stage::Started) && self.request.properties().after_interruption == Resume::Repeat;
         !half_done && self.deadline.is_some_and(|deadline| journal::now() > deadline)
     }
 }
@@ -68,8 +69,8 @@ impl Desk {
         }
         let Accepted { request, context, reply_to, keep_alive, ticket, recovered, .. } = accepted;
         let op = Op::new(self.operations.child_token(), context);
-        let resume = request.after_interruption();
-        if recovered.is_some() && request.works_in_the_database() {
+        let resume = request.properties().after_interruption;
+        if recovered.is_some() && request.properties().works_in_the_database() {
             self.dispatcher.database_is_up(&op).await;
         }
         let method = request.method();
