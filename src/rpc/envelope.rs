@@ -1,7 +1,6 @@
 //! The envelope of oslo.messaging (`_drivers/common.py: serialize_msg, deserialize_msg`): a JSON object whose
 //! `oslo.message` is the request as a JSON *string*.
 
-use std::borrow::Cow;
 use std::io::Read;
 
 use serde::Deserialize;
@@ -67,10 +66,10 @@ struct Envelope {
 ///
 /// # Errors
 /// [`Error::BadRequest`]: another compression, damage, or too large.
-pub(super) fn decompress<'a>(body: &'a [u8], compression: Option<&str>) -> Result<Cow<'a, [u8]>> {
+pub(super) fn decompress(body: Vec<u8>, compression: Option<&str>) -> Result<Vec<u8>> {
     match compression {
-        None | Some("") => Ok(Cow::Borrowed(body)),
-        Some("application/x-gzip" | "gzip" | "zlib") => inflate(body).map(Cow::Owned),
+        None | Some("") => Ok(body),
+        Some("application/x-gzip" | "gzip" | "zlib") => inflate(&body),
         Some(other) => Err(malformed(format!("compression '{}' is not supported; unset kombu_compression on the controller", clip(other)))),
     }
 }
@@ -200,7 +199,7 @@ mod tests {
     fn compressed_bodies_are_zlib() {
         let mut encoder = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::fast());
         std::io::Write::write_all(&mut encoder, &enveloped(&json!({"method": "rpc_ping"}))).unwrap();
-        assert_eq!(open(&decompress(&encoder.finish().unwrap(), Some("application/x-gzip")).unwrap()).unwrap().method, "rpc_ping");
+        assert_eq!(open(&decompress(encoder.finish().unwrap(), Some("application/x-gzip")).unwrap()).unwrap().method, "rpc_ping");
     }
 
     #[test]

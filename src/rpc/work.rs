@@ -8,7 +8,6 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
-use super::crypto::InstanceKey;
 use super::dispatch::{Answer, Dispatcher};
 use super::outbox::Outbox;
 use super::reply::ReplyTo;
@@ -23,7 +22,6 @@ use crate::op::Op;
 pub(super) struct Desk {
     pub(super) dispatcher: Arc<Dispatcher>,
     pub(super) outbox: Outbox,
-    pub(super) key: Option<InstanceKey>,
     /// Ends operations under way.
     pub(super) operations: CancellationToken,
     /// No operation that is in the journal begins any more: the next start takes it up.
@@ -104,7 +102,7 @@ impl Desk {
     pub(super) async fn tell(&self, answer: Answer, reply_to: Option<&ReplyTo>, keep_alive: KeepAlive, ticket: Option<Ticket>) {
         // A keep-alive after the answer would be for nobody.
         keep_alive.end().await;
-        let mut letters = reply_to.map(|to| to.letters(&answer.outcome, self.key.as_ref())).unwrap_or_default();
+        let mut letters = reply_to.map(|to| to.letters(&answer.outcome)).unwrap_or_default();
         letters.extend(answer.casts);
         self.outbox.end(letters, ticket);
     }
