@@ -167,11 +167,20 @@ class Controller:
         python = Path(sys.executable)
         option = f"--config-file={self._configuration}"
         run([str(python.with_name("trove-manage")), option, "db_sync"], timeout=120)
-        conductor = [str(python.with_name("trove-conductor")), option]
-        self._conductor = Child("trove-conductor", conductor, self._directory / "conductor.out")
-        self._session.defer(self._conductor.stop)
+        self._start_conductor()
         self._start_worker(python, option)
         return self
+
+    def restart_conductor(self) -> None:
+        """As after a change of its database behind its back: it remembers keys for as long as it runs."""
+        if self._conductor is not None:
+            self._conductor.stop()
+        self._start_conductor()
+
+    def _start_conductor(self) -> None:
+        argv = [str(Path(sys.executable).with_name("trove-conductor")), f"--config-file={self._configuration}"]
+        self._conductor = Child("trove-conductor", argv, self._directory / "conductor.out")
+        self._session.defer(self._conductor.stop)
 
     def create_instance(
         self,

@@ -18,7 +18,7 @@ from typing import Any
 # Importing trove.cmd patches the standard library, as it does for Trove's own services: it must come first.
 from trove.cmd import common as trove_start
 
-from trove.common import cfg, constants, notification, template
+from trove.common import cfg, constants, crypto_utils, notification, template
 from trove.common.context import TroveContext
 from trove.datastore import models as datastore_models
 from trove.extensions.common import common as extensions
@@ -54,6 +54,18 @@ def create_instance(
     files = full.get_injected_files(manager, row.version)
     key = instance.key.decode() if instance.key else None
     return {"id": instance.id, "key": key, "tenant_id": TENANT, "files": files}
+
+
+def rotate_key(instance_id: str) -> str:
+    """A new key for the instance's messages. Trove has no such operation: it is what an operator does to the database."""
+    key = crypto_utils.generate_random_key()
+    sealed = crypto_utils.encode_data(crypto_utils.encrypt_data(key, CONF.inst_rpc_key_encr_key))
+    instance = models.DBInstance.find_by(id=instance_id)
+    instance.encrypted_key = sealed
+    instance.save()
+    # Trove's services remember keys for as long as they run.
+    models._instance_encryption_key = models.instance_encryption_key_cache(func=models._get_instance_encryption_key)
+    return key
 
 
 def render_template(instance_id: str, memory_mb: int) -> str:
@@ -123,7 +135,7 @@ def _context() -> TroveContext:
 
 
 OPERATIONS = {
-    operation.__name__: operation for operation in (create_instance, render_template, prepare, call, instance_status)
+    operation.__name__: operation for operation in (create_instance, rotate_key, render_template, prepare, call, instance_status)
 }
 
 

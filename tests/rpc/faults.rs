@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::proxy::Proxy;
 use crate::rabbit::Rabbit;
-use crate::support::{Guest, PLANTED, Peer, envelope, fresh, shared_broker, transport_urls};
+use crate::support::{Guest, PLANTED, Peer, Wire, envelope, fresh, shared_broker};
 
 const DURABLE: &str = "[oslo_messaging_rabbit]\namqp_durable_queues=true\nkombu_missing_consumer_retry_timeout=60";
 
@@ -245,20 +245,18 @@ async fn between_two_brokers_nothing_accepted_is_lost() {
     guest.start();
     guest.consuming(1).await;
     for dies in [0, 1] {
-        // Neither knows anything of the other. A client that moves over takes its reply queue along.
-        let peer = Peer::start();
-        let mut job = gate_job(&guest, &format!("dev-{dies}"));
-        job["url"] = json!(transport_urls(&both));
-        let fault = async {
-            guest.journalled("started", 1).await;
-            brokers[dies].kill().await;
-            guest.consuming(2 + dies).await;
-            guest.open_gate(&format!("dev-{dies}"));
-        };
-        let (answer, ()) = tokio::join!(peer.run(job), fault);
-        assert!(answer["text"].as_str().is_some_and(|text| text.contains(guest.gate("dev-").as_str())), "{answer}");
-        assert_eq!(guest.runs(&format!("dev-{dies}")), 1);
-        guest.journalled("ended", 0).await;
+        // Neither knows anything of the other. A client that moves over makes its reply queue there.
+        let (gate, replies) = (format!("dev-{dies}"), format!("reply_{}", fresh()));
+        let before = Wire::connect(&guest, &brokers[dies].url(), &replies).await;
+        let id = before.call_gate(&guest, &gate).await;
+        guest.journalled("started", 1).await;
+        brokers[dies].kill().await;
+        guest.consuming(2 + dies).await;
+        guest.open_gate(&gate);
+        let mut after = Wire::connect(&guest, &brokers[1 - dies].url(), &replies).await;
+        assert!(after.failure_of(&id).await.1.contains(guest.gate(&gate).as_str()));
+        after.no_more_for(&id).await;
+        assert_eq!(guest.runs(&gate), 1);
         brokers[dies].again().await;
     }
 }

@@ -46,13 +46,6 @@ fn transport_url(amqp: &str) -> String {
     amqp.replacen("amqp://", "rabbit://", 1).replace("%2F", "").replace("%2f", "")
 }
 
-/// The same for several, with commas between; without a virtual host.
-pub(crate) fn transport_urls(brokers: &str) -> String {
-    let mut urls = brokers.split(',').map(|broker| transport_url(broker).trim_end_matches('/').to_owned());
-    let first = urls.next().unwrap();
-    std::iter::once(first).chain(urls.map(|url| url.trim_start_matches("rabbit://").to_owned())).collect::<Vec<_>>().join(",")
-}
-
 /// Port of nobody, for now. Below those that the kernel gives to clients: while a broker is away, a client that tries again and again would
 /// sooner or later be given the broker's port, and be connected to itself.
 pub(crate) fn free_port() -> u16 {
@@ -92,7 +85,10 @@ impl Guest {
         let id = uuid::Uuid::new_v4().to_string();
         let exchange = format!("trove-{id}");
         std::fs::create_dir(dir.join("conf.d")).unwrap();
-        let url = transport_urls(brokers);
+        let mut urls = brokers.split(',').map(|broker| transport_url(broker).trim_end_matches('/').to_owned());
+        let first = urls.next().unwrap();
+        let url =
+            std::iter::once(first).chain(urls.map(|url| url.trim_start_matches("rabbit://").to_owned())).collect::<Vec<_>>().join(",");
         let key = options.lines().find_map(|line| line.strip_prefix("instance_rpc_encr_key=")).map(str::to_owned);
         std::fs::write(dir.join("conf.d/guest_info.conf"), format!("[DEFAULT]\nguest_id={id}\ndatastore_manager=mariadb\n{options}\n"))
             .unwrap();
@@ -199,7 +195,7 @@ impl Guest {
     }
 
     pub(crate) async fn wire(&self) -> Wire {
-        Wire::connect(self).await
+        Wire::connect(self, &self.broker, &format!("reply_{}", fresh())).await
     }
 }
 
@@ -247,20 +243,27 @@ pub(crate) fn fresh() -> String {
 }
 
 impl Wire {
-    async fn connect(guest: &Guest) -> Wire {
-        let connecting = Connection::connect(&guest.broker, ConnectionProperties::default());
+    /// To one of the guest's brokers, with a reply queue of this name there.
+    pub(crate) async fn connect(guest: &Guest, broker: &str, reply_queue: &str) -> Wire {
+        let connecting = Connection::connect(broker, ConnectionProperties::default());
         let connection = tokio::time::timeout(DEADLINE, connecting).await.unwrap().unwrap();
         // Passive: the agent made it.
         let channel = connection.create_channel().await.unwrap();
         let options = ExchangeDeclareOptions { passive: true, ..Default::default() };
         channel.exchange_declare(guest.exchange.as_str().into(), ExchangeKind::Topic, options, FieldTable::default()).await.unwrap();
-        let reply_queue = format!("reply_{}", fresh());
         let conductor = format!("conductor-{}", guest.id);
-        let replies = collect(&channel, &reply_queue, true).await;
+        let replies = collect(&channel, reply_queue, true).await;
         let casts = collect(&channel, &conductor, false).await;
         let (queue, exchange) = (conductor.as_str().into(), guest.exchange.as_str().into());
         channel.queue_bind(queue, exchange, conductor.as_str().into(), QueueBindOptions::default(), FieldTable::default()).await.unwrap();
-        Wire { _connection: connection, channel, reply_queue, replies, casts, queue: format!("guestagent.{}", guest.id) }
+        Wire {
+            _connection: connection,
+            channel,
+            reply_queue: reply_queue.to_owned(),
+            replies,
+            casts,
+            queue: format!("guestagent.{}", guest.id),
+        }
     }
 
     /// A body as it is, into the guest's queue.
