@@ -18,7 +18,6 @@ HEARTBEAT_THRESHOLD = 4
 NOTICE_SECONDS = 60.0
 # Processes of a busy machine need time to be run at all.
 MARGIN_SECONDS = 3.0
-GENERAL_LOG = "/var/lib/mysql/general.log"
 
 
 class Fault(ABC):
@@ -143,8 +142,11 @@ class Database:
         server.secrets.append(self._password)
         with self._connect() as connection, connection.cursor() as cursor:
             cursor.execute("SET GLOBAL log_output = 'FILE'")
-            cursor.execute(f"SET GLOBAL general_log_file = '{GENERAL_LOG}'")
+            # In the data directory.
+            cursor.execute("SET GLOBAL general_log_file = 'general.log'")
             cursor.execute("SET GLOBAL general_log = ON")
+            cursor.execute("SELECT CONCAT(@@datadir, @@general_log_file)")
+            (self._log,) = cursor.fetchone()
 
     @contextlib.contextmanager
     def held_up(self) -> Iterator[None]:
@@ -156,7 +158,7 @@ class Database:
 
     def creations(self, name: str) -> int:
         """How often a database of this name was asked for."""
-        lines = self._server.guest.read(GENERAL_LOG).splitlines()
+        lines = self._server.guest.read(self._log).splitlines()
         return sum("CREATE DATABASE" in line and f"`{name}`" in line for line in lines)
 
     def _connect(self) -> pymysql.Connection:

@@ -1,5 +1,7 @@
 //! The connection to the broker fails in every way there is: no accepted operation is lost or run twice.
 
+use std::time::Duration;
+
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
 use lapin::{BasicProperties, Connection, ConnectionProperties};
 use serde_json::{Value, json};
@@ -8,7 +10,9 @@ use crate::proxy::Proxy;
 use crate::rabbit::Rabbit;
 use crate::support::{Guest, PLANTED, Peer, Wire, envelope, fresh, shared_broker};
 
-const DURABLE: &str = "[oslo_messaging_rabbit]\namqp_durable_queues=true\nkombu_missing_consumer_retry_timeout=60";
+const DURABLE: &str = "[oslo_messaging_rabbit]\namqp_durable_queues=true\nkombu_missing_consumer_retry_timeout=20";
+/// As long as an answer waits for a reply queue.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// What happens to a broker, and what makes it good again.
 #[derive(Debug, Clone, Copy)]
@@ -26,7 +30,11 @@ impl Fault {
     async fn strike(self, rabbit: &mut Rabbit) {
         match self {
             Fault::Restart => rabbit.restart().await,
-            Fault::Kill => rabbit.kill().await,
+            Fault::Kill => {
+                rabbit.kill().await;
+                // An outage that lasts longer than any queue is waited for.
+                tokio::time::sleep(PATIENCE).await;
+            }
             Fault::CloseConnections => close_connections(rabbit).await,
             Fault::MemoryAlarm => drop(rabbit.ctl(&["set_vm_memory_high_watermark", "0.00001"]).await),
             Fault::Credentials => {

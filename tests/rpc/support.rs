@@ -90,13 +90,18 @@ impl Guest {
         let url =
             std::iter::once(first).chain(urls.map(|url| url.trim_start_matches("rabbit://").to_owned())).collect::<Vec<_>>().join(",");
         let key = options.lines().find_map(|line| line.strip_prefix("instance_rpc_encr_key=")).map(str::to_owned);
-        std::fs::write(dir.join("conf.d/guest_info.conf"), format!("[DEFAULT]\nguest_id={id}\ndatastore_manager=mariadb\n{options}\n"))
-            .unwrap();
+        // Before the options of the test, which win.
+        let info = "[oslo_messaging_rabbit]\nkombu_missing_consumer_retry_timeout=3\n";
+        std::fs::write(
+            dir.join("conf.d/guest_info.conf"),
+            format!("{info}[DEFAULT]\nguest_id={id}\ndatastore_manager=mariadb\n{options}\n"),
+        )
+        .unwrap();
         let conf = format!(
             "[DEFAULT]\ntransport_url={url}/\ncontrol_exchange={exchange}\nconductor_queue=conductor-{id}\nservice_control=process\n\
              state_dir={dir}/state\nreport_interval=1\nnum_tries=1000\nstate_change_wait_time=30\nlog_file={dir}/agent.log\ndebug=true\n\
              [mariadb]\nsocket={dir}/run/mysqld.sock\nconfig_dir={dir}/etc\nmount_point={dir}/data\n\
-             [oslo_messaging_rabbit]\nkombu_reconnect_delay=0.1\nkombu_missing_consumer_retry_timeout=3\n"
+             [oslo_messaging_rabbit]\nkombu_reconnect_delay=0.1\n"
         );
         std::fs::write(dir.join("conf.d/trove-guestagent.conf"), conf).unwrap();
         let broker = brokers.split(',').next_back().unwrap().to_owned();
