@@ -108,8 +108,7 @@ impl Desk {
     }
 }
 
-/// Tells a client with a call monitor that its call is still being worked on, waiting for its turn included; stops at the first failure to
-/// do so, and when dropped.
+/// Tells a client with a call monitor that its call is still being worked on, waiting for its turn included; stops when dropped.
 #[derive(Debug, Default)]
 pub(super) struct KeepAlive(Option<JoinHandle<()>>);
 
@@ -123,9 +122,11 @@ impl KeepAlive {
             loop {
                 tokio::time::sleep(pause).await;
                 let letter: Letter = to.keep_alive();
-                if let Err(error) = outbox.keep_alive(&letter).await {
-                    tracing::debug!(%error, "no more keep-alives");
-                    break;
+                match outbox.keep_alive(&letter).await {
+                    Ok(()) => {}
+                    Err(Error::Cancelled { .. }) => break,
+                    // Its client may be on its way back to a broker that was away.
+                    Err(error) => tracing::debug!(%error, "failed to say that a call is being worked on"),
                 }
             }
         };
