@@ -225,7 +225,8 @@ impl Ticket {
     }
 
     fn head(&self) -> Result<Vec<u8>> {
-        let mut line = json(&Head { unique_id: self.unique_id.clone() })?;
+        let mut line = Vec::new();
+        json(&mut line, &Head { unique_id: self.unique_id.clone() })?;
         line.push(b'\n');
         Ok(line)
     }
@@ -233,7 +234,7 @@ impl Ticket {
     /// Makes the file of a state: the head, then `content`.
     fn write(&self, state: State, content: &impl Serialize) -> Result<()> {
         let mut text = self.head()?;
-        text.append(&mut json(content)?);
+        json(&mut text, content)?;
         files::write_atomic(&self.path_in(state.into()), &text, 0o600, None)
     }
 
@@ -304,8 +305,9 @@ pub fn now() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |elapsed| elapsed.as_secs_f64())
 }
 
-fn json(content: &impl Serialize) -> Result<Vec<u8>> {
-    serde_json::to_vec(content).map_err(|error| Error::guest(format!("cannot write a journal entry: {error}")))
+/// Appends to `text`.
+fn json(text: &mut Vec<u8>, content: &impl Serialize) -> Result<()> {
+    serde_json::to_writer(text, content).map_err(|error| Error::guest(format!("cannot write a journal entry: {error}")))
 }
 
 /// The head of a file and what follows it.

@@ -171,11 +171,13 @@ class Controller:
         self._start_worker(python, option)
         return self
 
-    def restart_conductor(self) -> None:
-        """As after a change of its database behind its back: it remembers keys for as long as it runs."""
+    def rotate_key(self, instance: Instance) -> str:
+        """A new key for the instance's messages: written to the database while the conductor, which remembers keys, is stopped."""
         if self._conductor is not None:
             self._conductor.stop()
+        key = self.ask("rotate_key", instance_id=instance.id)
         self._start_conductor()
+        return key
 
     def _start_conductor(self) -> None:
         argv = [str(Path(sys.executable).with_name("trove-conductor")), f"--config-file={self._configuration}"]

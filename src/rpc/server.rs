@@ -78,10 +78,10 @@ struct Understood {
     request: Request,
     context: RequestContext,
     key: Option<InstanceKey>,
-    /// The body, decompressed, of what goes into the journal; empty for a read.
-    body: String,
-    received: f64,
-    expires_after: Option<f64>,
+    /// For the journal; none for a read.
+    entry: Option<Entry>,
+    /// When its caller gives up, in seconds since 1970.
+    deadline: Option<f64>,
 }
 
 impl RpcServer {
@@ -211,8 +211,7 @@ impl RpcServer {
             match delivery {
                 Some(Ok(delivery)) => {
                     let Some(understood) = self.understand(delivery).await else { continue };
-                    let is_change = understood.request.lane() != Lane::Read;
-                    if !is_change {
+                    if understood.entry.is_none() {
                         self.accept(understood, None).await;
                         continue;
                     }
@@ -236,8 +235,8 @@ impl RpcServer {
     /// Accepts changes until one cannot be written down.
     async fn accept_held(&self, held: &mut VecDeque<Understood>) {
         while let Some(first) = held.pop_front() {
-            match self.write_down(&first) {
-                Ok(ticket) => self.accept(first, Some(ticket)).await,
+            match first.entry.as_ref().map(|entry| self.journal.accept(entry)).transpose() {
+                Ok(ticket) => self.accept(first, ticket).await,
                 Err(error) => {
                     // Once per trouble.
                     if held.is_empty() {
@@ -283,8 +282,15 @@ impl RpcServer {
         match check_version(&incoming).and_then(|()| self.decode(&incoming, args)) {
             Ok(request) => {
                 let expires_after = expires_after(&delivery);
-                let body = if request.lane() == Lane::Read { String::new() } else { text(body) };
-                Some(Understood { delivery, incoming, request, context, key, body, received, expires_after })
+                let entry = (request.lane() != Lane::Read).then(|| Entry {
+                    method: incoming.method.clone(),
+                    unique_id: incoming.unique_id.clone(),
+                    received,
+                    expires_after,
+                    body: text(body),
+                });
+                let deadline = expires_after.map(|seconds| received + seconds);
+                Some(Understood { delivery, incoming, request, context, key, entry, deadline })
             }
             Err(error) => {
                 self.refuse(&delivery, (error, incoming)).await;
@@ -295,7 +301,7 @@ impl RpcServer {
 
     /// Acknowledges and hands over. Nothing here waits for an operation.
     async fn accept(&self, understood: Understood, ticket: Option<Ticket>) {
-        let Understood { delivery, incoming, request, context, key, received, expires_after, .. } = understood;
+        let Understood { delivery, incoming, request, context, key, deadline, .. } = understood;
         acknowledge(&delivery).await;
         let reply_to = ReplyTo::of(&incoming, key);
         self.submit(Accepted {
@@ -304,7 +310,7 @@ impl RpcServer {
             keep_alive: KeepAlive::start(&self.desk.outbox, reply_to.as_ref(), incoming.call_monitor_timeout),
             reply_to,
             ticket,
-            deadline: expires_after.map(|seconds| received + seconds),
+            deadline,
             recovered: None,
         });
     }
@@ -339,16 +345,6 @@ impl RpcServer {
         if let Some(to) = reply_to {
             self.desk.outbox.post(to.letters(&Err(error)), None);
         }
-    }
-
-    fn write_down(&self, understood: &Understood) -> Result<Ticket> {
-        self.journal.accept(&Entry {
-            method: understood.incoming.method.clone(),
-            unique_id: understood.incoming.unique_id.clone(),
-            received: understood.received,
-            expires_after: understood.expires_after,
-            body: understood.body.clone(),
-        })
     }
 
     /// False if the id was remembered already.
