@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 from bench.controller import GuestCallFailed
@@ -12,7 +11,18 @@ from bench.deployment import MARIADB, Deployment, Server
 from bench.session import Session
 from bench.waiting import wait_until
 from conftest import prepared
-from faults import FAULTS, HEARTBEAT_THRESHOLD, NOTICE_SECONDS, Database, Fault, HalfOpen, MemoryAlarm, sign_of, wait_heartbeat, wait_noticed
+from faults import (
+    FAULTS,
+    HEARTBEAT_THRESHOLD,
+    NOTICE_SECONDS,
+    Database,
+    Fault,
+    HalfOpen,
+    MemoryAlarm,
+    sign_of,
+    wait_heartbeat,
+    wait_noticed,
+)
 from helpers import CAST_SECONDS, database_names, schema
 
 REPORT_INTERVAL = 5
@@ -88,11 +98,13 @@ def test_nothing_accepted_is_lost_or_run_twice(own: Deployment, guest: Server, d
 
 def journalled(server: Server, extension: str) -> int:
     """How many entries of the agent's journal are in this state."""
-    names: Any = server.guest.run(["ls", "/var/lib/trove-guestagent/journal"]).split()
+    names = server.guest.run(["ls", "/var/lib/trove-guestagent/journal"]).split()
     return sum(name.endswith(f".{extension}") for name in names)
 
 
-def test_a_message_the_broker_kept_while_the_agent_was_killed_runs_once(own: Deployment, guest: Server, database: Database) -> None:
+def test_a_message_the_broker_kept_while_the_agent_was_killed_runs_once(
+    own: Deployment, guest: Server, database: Database
+) -> None:
     """The agent dies with a change under way and one behind it; another waits in the broker meanwhile."""
     names = ["killed_held", "killed_behind", "killed_queued"]
     with database.held_up():
