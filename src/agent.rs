@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::config::Settings;
+use crate::config::{Settings, Sources};
 use crate::error::{Error, Result, ResultExt};
 use crate::journal::Journal;
 use crate::managers::prepare::PrepareEnv;
@@ -13,7 +13,7 @@ use crate::managers::registry;
 use crate::monitor::{Monitor, Operations};
 use crate::op::Op;
 use crate::release::ReleaseTracker;
-use crate::rpc::{Broker, Conductor, Dispatcher, Heartbeat, InstanceKey, Publisher, RpcServer};
+use crate::rpc::{Broker, Conductor, Dispatcher, Heartbeat, KeyRing, Publisher, RpcServer};
 use crate::status::StatusTracker;
 use crate::system::command::{CommandRunner, SystemCommands};
 use crate::system::{files, packages};
@@ -26,14 +26,14 @@ const CANCEL_GRACE: Duration = Duration::from_secs(10);
 /// How long connections may take to end.
 const CONNECTIONS_GRACE: Duration = Duration::from_secs(1);
 
-/// Runs the agent until `stop` is cancelled.
+/// Runs the agent until `stop` is cancelled. `settings` came from `sources`, which are looked at again for a new key.
 ///
 /// # Errors
 /// Whatever keeps it from starting.
-pub async fn run(settings: Settings, stop: CancellationToken) -> Result<()> {
+pub async fn run(settings: Settings, sources: Sources, stop: CancellationToken) -> Result<()> {
     let settings = Arc::new(settings);
     files::ensure_directory(&settings.state_dir, 0o700, None).action("prepare state_dir")?;
-    let key = settings.instance_rpc_encr_key.as_ref().map(InstanceKey::derive).transpose()?;
+    let keys = Arc::new(KeyRing::new(&settings, sources)?);
     let release = Arc::new(ReleaseTracker::load(&settings)?);
     let status = Arc::new(StatusTracker::load(&settings.state_dir)?);
     let (journal, mut left) = Journal::open(&settings.state_dir)?;
@@ -47,7 +47,7 @@ pub async fn run(settings: Settings, stop: CancellationToken) -> Result<()> {
     let connections = CancellationToken::new();
     let broker = Arc::new(Broker::new(settings.clone()));
     let (publisher, sending) = Publisher::start(broker.clone(), connections.clone());
-    let conductor = Arc::new(Conductor::new(settings.clone(), publisher.clone(), key.clone())?);
+    let conductor = Arc::new(Conductor::new(settings.clone(), publisher.clone(), keys.clone())?);
     let shown = Arc::new(Operations::default());
     let dispatcher = Arc::new(Dispatcher {
         settings: settings.clone(),
@@ -69,7 +69,7 @@ pub async fn run(settings: Settings, stop: CancellationToken) -> Result<()> {
     let monitor = tokio::spawn(Monitor::new(settings.clone(), status.clone(), shown).run(connections.clone()));
 
     let finished = std::mem::take(&mut left.finished);
-    let server = RpcServer::new(broker, publisher, dispatcher, key, release, journal, finished, stop.clone(), operations.clone());
+    let server = RpcServer::new(broker, publisher, dispatcher, keys, release, journal, finished, stop.clone(), operations.clone());
     server.begin();
     server.recover(left);
     let mut serving = tokio::spawn(server.run(|| notify(&[sd_notify::NotifyState::Ready])));

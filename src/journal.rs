@@ -2,10 +2,14 @@
 //!
 //! One file an operation, named by arrival; it holds the message as it was received (encrypted if it was), so that no
 //! secret is written that was not in the open already. `accepted` becomes `started` by a rename, and `ended` when all that
-//! is left is to tell of it: that file holds the messages still to be sent. Finished ones are removed.
+//! is left is to tell of it: that file holds the messages still to be sent. A finished one becomes `done` by a rename, and
+//! is cut off behind its first line, which has the message's id: the broker may not have got the acknowledgement, and then
+//! delivers the message once more, perhaps to the agent's next life.
 
+use std::collections::VecDeque;
 use std::fs;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use camino::{Utf8Path, Utf8PathBuf};
@@ -15,8 +19,9 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result, ResultExt};
 use crate::system::files;
 
-/// How long the ids of finished recovered operations are remembered: a broker may deliver their messages once more.
-const REMEMBER_SECONDS: f64 = 86_400.0;
+/// How many finished operations are remembered. A broker can only deliver again what it holds unacknowledged, and that is
+/// never more than the prefetch count.
+const REMEMBERED: usize = 256;
 
 /// An operation as written down.
 #[derive(Clone, Serialize, Deserialize)]
@@ -60,19 +65,10 @@ impl std::fmt::Debug for Letter {
     }
 }
 
-/// What is left of an operation that has ended.
+/// The first line of every file, and all that is left of a finished operation.
 #[derive(Serialize, Deserialize)]
-struct Ended {
+struct Head {
     unique_id: Option<String>,
-    received: f64,
-    letters: Vec<Letter>,
-}
-
-/// What is left of a recovered operation that is finished.
-#[derive(Serialize, Deserialize)]
-struct Done {
-    unique_id: Option<String>,
-    received: f64,
 }
 
 /// How far an operation had come.
@@ -98,7 +94,11 @@ enum State {
 pub struct Journal {
     directory: Utf8PathBuf,
     sequence: AtomicU64,
+    done: Done,
 }
+
+/// Names of finished operations' files, oldest first.
+type Done = Arc<Mutex<VecDeque<String>>>;
 
 /// An open entry. Forgotten without [`Ticket::finish`], it is found at the next start.
 #[derive(Debug)]
@@ -106,9 +106,8 @@ pub struct Ticket {
     directory: Utf8PathBuf,
     name: String,
     state: State,
-    recovered: bool,
     unique_id: Option<String>,
-    received: f64,
+    done: Done,
 }
 
 /// An entry the agent's last life left open.
@@ -129,7 +128,7 @@ pub struct Left {
     pub open: Vec<Found>,
     /// Operations that had ended and whose end was not told to everybody yet.
     pub untold: Vec<(Vec<Letter>, Ticket)>,
-    /// Ids of operations that were recovered and finished lately.
+    /// Ids of the last operations that ended, oldest first.
     pub finished: Vec<String>,
 }
 
@@ -147,28 +146,28 @@ impl Journal {
             .and_then(|entries| entries.map(|entry| entry.map(|entry| entry.file_name().to_owned())).collect())
             .action(format!("read {directory}"))?;
         names.sort();
+        let journal = Journal { directory, sequence: AtomicU64::new(1), done: Done::default() };
         let mut left = Left::default();
-        let mut sequence = 0;
         for name in &names {
             let Some((stem, extension)) = name.rsplit_once('.') else { continue };
             let Ok(number) = stem.parse::<u64>() else { continue };
-            sequence = sequence.max(number);
-            let path = directory.join(name);
+            journal.sequence.fetch_max(number + 1, Ordering::Relaxed);
+            let path = journal.directory.join(name);
             // The agent ended between writing this file's successor and removing it.
-            let superseded = extension == "started" && names.contains(&format!("{stem}.ended"));
+            let superseded = || ["ended", "done"].iter().any(|successor| names.contains(&format!("{stem}.{successor}")));
             let read = match extension {
-                "started" if superseded => files::remove(&path),
-                "accepted" => left.find(&directory, stem, Stage::Accepted),
-                "started" => left.find(&directory, stem, Stage::Started),
-                "ended" => left.end(&directory, stem),
-                "done" => left.remember(&path),
+                "accepted" | "started" if superseded() => files::remove(&path),
+                "accepted" => left.find(journal.ticket(stem, State::Accepted), Stage::Accepted),
+                "started" => left.find(journal.ticket(stem, State::Started), Stage::Started),
+                "ended" => left.end(journal.ticket(stem, State::Ended)),
+                "done" => left.remember(&path).map(|()| journal.ticket(stem, State::Ended).remember()),
                 _ => Ok(()),
             };
             if let Err(error) = read {
                 set_aside(&path, &error)?;
             }
         }
-        Ok((Journal { directory, sequence: AtomicU64::new(sequence + 1) }, left))
+        Ok((journal, left))
     }
 
     /// Writes an operation down. When this returns, it survives a crash.
@@ -177,53 +176,46 @@ impl Journal {
     /// The disk refused; the message must not be acknowledged then.
     pub fn accept(&self, entry: &Entry) -> Result<Ticket> {
         let name = format!("{:016}", self.sequence.fetch_add(1, Ordering::Relaxed));
-        let ticket = Ticket {
-            directory: self.directory.clone(),
-            name,
-            state: State::Accepted,
-            recovered: false,
-            unique_id: entry.unique_id.clone(),
-            received: entry.received,
-        };
-        write(&ticket.path(), entry)?;
+        let mut ticket = self.ticket(&name, State::Accepted);
+        ticket.unique_id.clone_from(&entry.unique_id);
+        ticket.write(State::Accepted, entry)?;
         Ok(ticket)
+    }
+
+    fn ticket(&self, stem: &str, state: State) -> Ticket {
+        Ticket { directory: self.directory.clone(), name: stem.to_owned(), state, unique_id: None, done: self.done.clone() }
     }
 }
 
 impl Left {
-    fn find(&mut self, directory: &Utf8Path, stem: &str, stage: Stage) -> Result<()> {
-        let state = if stage == Stage::Accepted { State::Accepted } else { State::Started };
-        let mut ticket = Ticket::recovered(directory, stem, state);
-        let entry: Entry = read(&ticket.path())?;
-        (ticket.unique_id, ticket.received) = (entry.unique_id.clone(), entry.received);
+    fn find(&mut self, mut ticket: Ticket, stage: Stage) -> Result<()> {
+        let entry: Entry = read(&ticket.path())?.1;
+        ticket.unique_id.clone_from(&entry.unique_id);
         self.open.push(Found { entry, stage, ticket });
         Ok(())
     }
 
-    fn end(&mut self, directory: &Utf8Path, stem: &str) -> Result<()> {
-        let mut ticket = Ticket::recovered(directory, stem, State::Ended);
-        let ended: Ended = read(&ticket.path())?;
-        (ticket.unique_id, ticket.received) = (ended.unique_id.clone(), ended.received);
-        self.finished.extend(ended.unique_id);
-        self.untold.push((ended.letters, ticket));
+    fn end(&mut self, mut ticket: Ticket) -> Result<()> {
+        let (head, letters) = read(&ticket.path())?;
+        ticket.unique_id.clone_from(&head.unique_id);
+        self.finished.extend(head.unique_id);
+        self.untold.push((letters, ticket));
         Ok(())
     }
 
     fn remember(&mut self, path: &Utf8Path) -> Result<()> {
-        let done: Done = read(path)?;
-        if now() - done.received > REMEMBER_SECONDS {
-            return files::remove(path);
+        let text = fs::read(path).action(format!("read {path}"))?;
+        let line = text.split_inclusive(|byte| *byte == b'\n').next().unwrap_or_default();
+        let head: Head = parse(path, line)?;
+        if line.len() < text.len() {
+            cut(path, line.len())?;
         }
-        self.finished.extend(done.unique_id);
+        self.finished.extend(head.unique_id);
         Ok(())
     }
 }
 
 impl Ticket {
-    fn recovered(directory: &Utf8Path, stem: &str, state: State) -> Self {
-        Ticket { directory: directory.to_owned(), name: stem.to_owned(), state, recovered: true, unique_id: None, received: 0.0 }
-    }
-
     fn path_in(&self, extension: &str) -> Utf8PathBuf {
         self.directory.join(format!("{}.{extension}", self.name))
     }
@@ -232,16 +224,36 @@ impl Ticket {
         self.path_in(self.state.into())
     }
 
+    fn head(&self) -> Result<Vec<u8>> {
+        let mut line = Vec::new();
+        json(&mut line, &Head { unique_id: self.unique_id.clone() })?;
+        line.push(b'\n');
+        Ok(line)
+    }
+
+    /// Makes the file of a state: the head, then `content`.
+    fn write(&self, state: State, content: &impl Serialize) -> Result<()> {
+        let mut text = self.head()?;
+        json(&mut text, content)?;
+        files::write_atomic(&self.path_in(state.into()), &text, 0o600, None)
+    }
+
+    /// Renames its file, for good.
+    fn rename(&self, extension: &str) -> Result<Utf8PathBuf> {
+        let to = self.path_in(extension);
+        fs::rename(self.path(), &to)
+            .and_then(|()| fs::File::open(&self.directory)?.sync_all())
+            .action(format!("rename a journal entry to {to}"))?;
+        Ok(to)
+    }
+
     /// Notes that the operation begins.
     ///
     /// # Errors
     /// The disk refused; the operation must not begin.
     pub fn start(&mut self) -> Result<()> {
         if self.state == State::Accepted {
-            let to = self.path_in(State::Started.into());
-            fs::rename(self.path(), &to)
-                .and_then(|()| fs::File::open(&self.directory)?.sync_all())
-                .action(format!("rename a journal entry to {to}"))?;
+            self.rename(State::Started.into())?;
             self.state = State::Started;
         }
         Ok(())
@@ -253,22 +265,38 @@ impl Ticket {
     /// The disk refused; the next start would take the operation for one that was cut short.
     pub fn end(&mut self, letters: &[Letter]) -> Result<()> {
         let before = self.path();
-        let ended = Ended { unique_id: self.unique_id.clone(), received: self.received, letters: letters.to_vec() };
-        write(&self.path_in(State::Ended.into()), &ended)?;
+        self.write(State::Ended, &letters)?;
         self.state = State::Ended;
-        files::remove(&before)
+        // Not synced: should it come back after a power cut, its successor says that it is superseded.
+        fs::remove_file(&before).action(format!("remove {before}"))
     }
 
-    /// Notes that the operation has ended and its outcome was told.
+    /// Notes that the operation has ended and its outcome was told. Its message may be delivered once more, even after a
+    /// crash: the id stays, without the message and the answers.
     ///
     /// # Errors
     /// The disk refused; the entry will be found again.
     pub fn finish(self) -> Result<()> {
-        if self.recovered {
-            // Its message may be delivered once more: the id stays for a while, without the body.
-            write(&self.path_in("done"), &Done { unique_id: self.unique_id.clone(), received: self.received })?;
+        if self.unique_id.is_none() {
+            return files::remove(&self.path());
         }
-        files::remove(&self.path())
+        let head = self.head()?;
+        let path = self.rename("done")?;
+        self.remember();
+        cut(&path, head.len())
+    }
+
+    /// The oldest ones go when there are too many.
+    fn remember(self) {
+        let mut done = self.done.lock().expect("never poisoned: no panics while held");
+        done.push_back(self.name);
+        while done.len() > REMEMBERED {
+            let oldest = done.pop_front().unwrap_or_default();
+            let path = self.directory.join(format!("{oldest}.done"));
+            if let Err(error) = fs::remove_file(&path) {
+                tracing::warn!(%error, %path, "failed to remove the note of a finished operation; remove it");
+            }
+        }
     }
 }
 
@@ -277,16 +305,28 @@ pub fn now() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |elapsed| elapsed.as_secs_f64())
 }
 
-fn write(path: &Utf8Path, content: &impl Serialize) -> Result<()> {
-    let text = serde_json::to_vec(content).map_err(|error| Error::guest(format!("cannot write a journal entry: {error}")))?;
-    files::write_atomic(path, &text, 0o600, None)
+/// Appends to `text`.
+fn json(text: &mut Vec<u8>, content: &impl Serialize) -> Result<()> {
+    serde_json::to_writer(text, content).map_err(|error| Error::guest(format!("cannot write a journal entry: {error}")))
 }
 
-fn read<T: DeserializeOwned>(path: &Utf8Path) -> Result<T> {
+/// The head of a file and what follows it.
+fn read<T: DeserializeOwned>(path: &Utf8Path) -> Result<(Head, T)> {
     let text = fs::read(path).action(format!("read {path}"))?;
+    let mut parts = text.splitn(2, |byte| *byte == b'\n');
+    let head = parse(path, parts.next().unwrap_or_default())?;
+    Ok((head, parse(path, parts.next().unwrap_or_default())?))
+}
+
+fn parse<T: DeserializeOwned>(path: &Utf8Path, text: &[u8]) -> Result<T> {
     // serde's own words may quote the content.
-    serde_json::from_slice(&text)
+    serde_json::from_slice(text)
         .map_err(|error| Error::guest(format!("the journal entry {path} is damaged ({:?} at byte {})", error.classify(), error.column())))
+}
+
+/// Takes away what follows the first `length` bytes.
+fn cut(path: &Utf8Path, length: usize) -> Result<()> {
+    fs::File::options().write(true).open(path).and_then(|file| file.set_len(length as u64)).action(format!("truncate {path}"))
 }
 
 fn set_aside(path: &Utf8Path, error: &Error) -> Result<()> {
@@ -325,15 +365,46 @@ mod tests {
     }
 
     #[test]
-    fn recovered_ones_are_remembered_after_their_end() {
+    fn finished_ones_are_remembered_by_their_ids_alone() {
         let dir = tempfile::tempdir().unwrap();
         let state = Utf8Path::from_path(dir.path()).unwrap();
-        let _open = Journal::open(state).unwrap().0.accept(&entry("a")).unwrap();
-        let (_, mut left) = Journal::open(state).unwrap();
-        left.open.pop().unwrap().ticket.finish().unwrap();
+        let (journal, _) = Journal::open(state).unwrap();
+        let planted = |id| Entry { body: "planted".into(), ..entry(id) };
+        journal.accept(&planted("never begun")).unwrap().finish().unwrap();
+        let mut told = journal.accept(&planted("told")).unwrap();
+        told.start().unwrap();
+        told.end(&[letter()]).unwrap();
+        let ended = fs::read(told.path()).unwrap();
+        let done = told.path_in("done");
+        told.finish().unwrap();
+        journal.accept(&Entry { unique_id: None, ..entry("") }).unwrap().finish().unwrap();
+        let shown = || -> Vec<_> {
+            state.join("journal").read_dir_utf8().unwrap().map(|file| fs::read_to_string(file.unwrap().path()).unwrap()).collect()
+        };
+        assert!(shown().len() == 2 && !shown().concat().contains("planted"), "{:?}", shown());
+        // As if the agent had ended before the rest was cut off, and the disk had brought an older file back.
+        fs::write(&done, ended).unwrap();
+        fs::write(done.with_extension("started"), "{}").unwrap();
+        let (journal, left) = Journal::open(state).unwrap();
+        assert!(left.open.is_empty() && left.untold.is_empty());
+        assert_eq!(left.finished, ["never begun", "told"]);
+        assert!(shown().len() == 2 && !shown().concat().contains("planted"), "{:?}", shown());
+        assert!(!journal.accept(&entry("next")).unwrap().path().as_str().contains(done.file_stem().unwrap()));
+    }
+
+    #[test]
+    fn only_the_last_finished_ones_are_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = Utf8Path::from_path(dir.path()).unwrap();
+        let (journal, _) = Journal::open(state).unwrap();
+        for number in 0..REMEMBERED {
+            journal.accept(&entry(&number.to_string())).unwrap().finish().unwrap();
+        }
+        let (journal, left) = Journal::open(state).unwrap();
+        assert_eq!(left.finished.len(), REMEMBERED);
+        journal.accept(&entry("one more")).unwrap().finish().unwrap();
         let (_, left) = Journal::open(state).unwrap();
-        assert!(left.open.is_empty());
-        assert_eq!(left.finished, ["a"]);
+        assert_eq!((left.finished.len(), left.finished[0].as_str(), left.finished.last().unwrap().as_str()), (REMEMBERED, "1", "one more"));
     }
 
     #[test]

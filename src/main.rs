@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use trove_guestagent::cli::Cli;
-use trove_guestagent::config::Settings;
+use trove_guestagent::config::{Settings, Sources};
 use trove_guestagent::{agent, telemetry};
 
 /// `EX_USAGE` of sysexits.h: the configuration is at fault, and starting again will not help.
@@ -16,7 +16,8 @@ const WORKER_THREADS: usize = 2;
 
 fn main() -> ExitCode {
     let cli = Cli::of_process();
-    let settings = match Settings::load(&cli.sources()) {
+    let sources = cli.sources();
+    let settings = match Settings::load(&sources) {
         Ok(settings) => settings,
         Err(errors) => return fail(&errors, EX_USAGE),
     };
@@ -32,7 +33,7 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return fail(&error, 1),
     };
-    match runtime.block_on(serve(settings)) {
+    match runtime.block_on(serve(settings, sources)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!(%error, "failed to run");
@@ -41,7 +42,7 @@ fn main() -> ExitCode {
     }
 }
 
-async fn serve(settings: Settings) -> trove_guestagent::Result<()> {
+async fn serve(settings: Settings, sources: Sources) -> trove_guestagent::Result<()> {
     use trove_guestagent::error::ResultExt;
     let stop = CancellationToken::new();
     let mut terminate = signal(SignalKind::terminate()).action("listen for SIGTERM")?;
@@ -59,7 +60,7 @@ async fn serve(settings: Settings) -> trove_guestagent::Result<()> {
         }
     });
     tracing::info!(version = env!("CARGO_PKG_VERSION"), guest_id = settings.guest_id, datastore = settings.datastore_manager, "starting");
-    agent::run(settings, stop).await
+    agent::run(settings, sources, stop).await
 }
 
 fn fail(error: &dyn std::fmt::Display, code: u8) -> ExitCode {

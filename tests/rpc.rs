@@ -13,8 +13,18 @@ mod brokers;
 mod calls;
 #[path = "rpc/database.rs"]
 mod database;
+#[path = "rpc/faults.rs"]
+mod faults;
+#[path = "rpc/limits.rs"]
+mod limits;
+#[path = "rpc/proxy.rs"]
+mod proxy;
+#[path = "rpc/rabbit.rs"]
+mod rabbit;
 #[path = "rpc/recovery.rs"]
 mod recovery;
+#[path = "rpc/rotation.rs"]
+mod rotation;
 #[path = "rpc/secure.rs"]
 mod secure;
 #[path = "rpc/status.rs"]

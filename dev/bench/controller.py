@@ -153,11 +153,22 @@ class Controller:
         python = Path(sys.executable)
         option = f"--config-file={self._configuration}"
         run([str(python.with_name("trove-manage")), option, "db_sync"], timeout=120)
-        conductor = [str(python.with_name("trove-conductor")), option]
-        self._conductor = Child("trove-conductor", conductor, self._directory / "conductor.out")
-        self._session.defer(self._conductor.stop)
+        self._start_conductor()
         self._worker = self.worker("controller", python, WORKER)
         return self
+
+    def rotate_key(self, instance: Instance) -> str:
+        """A new key for the instance's messages: written to the database while the conductor, which remembers keys, is stopped."""
+        if self._conductor is not None:
+            self._conductor.stop()
+        key = self.ask("rotate_key", instance_id=instance.id)
+        self._start_conductor()
+        return key
+
+    def _start_conductor(self) -> None:
+        argv = [str(Path(sys.executable).with_name("trove-conductor")), f"--config-file={self._configuration}"]
+        self._conductor = Child("trove-conductor", argv, self._directory / "conductor.out")
+        self._session.defer(self._conductor.stop)
 
     def create_instance(
         self,

@@ -8,7 +8,7 @@ from typing import Any
 import guest_api
 from guest_api import TENANT
 
-from trove.common import cfg, constants, template
+from trove.common import cfg, constants, crypto_utils, template
 from trove.datastore import models as datastore_models
 from trove.extensions.common import common as extensions
 from trove.instance import models, service_status, tasks
@@ -41,6 +41,18 @@ def create_instance(
     files = full.get_injected_files(manager, row.version)
     key = instance.key.decode() if instance.key else None
     return {"id": instance.id, "key": key, "tenant_id": TENANT, "files": files}
+
+
+def rotate_key(instance_id: str) -> str:
+    """A new key for the instance's messages. Trove has no such operation: it is what an operator does to the database."""
+    key = crypto_utils.generate_random_key()
+    sealed = crypto_utils.encode_data(crypto_utils.encrypt_data(key, CONF.inst_rpc_key_encr_key))
+    instance = models.DBInstance.find_by(id=instance_id)
+    instance.encrypted_key = sealed
+    instance.save()
+    # Trove's services remember keys for as long as they run.
+    models._instance_encryption_key = models.instance_encryption_key_cache(func=models._get_instance_encryption_key)
+    return key
 
 
 def render_template(instance_id: str, memory_mb: int) -> str:
@@ -91,4 +103,4 @@ def _version_of(instance_id: str) -> Any:
 
 
 if __name__ == "__main__":
-    guest_api.serve(create_instance, render_template, prepare, instance_status)
+    guest_api.serve(create_instance, rotate_key, render_template, prepare, instance_status)

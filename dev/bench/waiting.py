@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import random
 import socket
 import time
 from collections.abc import Callable
@@ -9,6 +11,7 @@ from typing import TypeVar
 
 Value = TypeVar("Value")
 
+SERVER_PORTS = (20_000, 32_000)
 # How often a condition is looked at again, in seconds.
 POLL_SECONDS = 0.1
 
@@ -43,10 +46,16 @@ def wait_until(
 
 
 def free_port(host: str = "127.0.0.1") -> int:
-    """A TCP port nobody listens on at this moment."""
-    with socket.socket() as probe:
-        probe.bind((host, 0))
-        return probe.getsockname()[1]
+    """A TCP port nobody listens on at this moment.
+
+    Below those that the kernel gives to clients: while a server is away, a client that tries again and again would sooner
+    or later be given the server's port, and be connected to itself.
+    """
+    while True:
+        port = random.randrange(*SERVER_PORTS)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind((host, port))
+            return port
 
 
 def tcp_open(host: str, port: int, timeout: float = 1.0) -> bool:

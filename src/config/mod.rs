@@ -25,7 +25,7 @@ pub use settings::{
     AccountSettings, BackupSettings, BrokerHost, BrokerSettings, DatastoreSettings, FailoverStrategy, GuestLogSettings, LogSettings,
     LoginMethod, OptionOutcome, QuorumSettings, ServiceControlKind, Settings, TlsSettings, TlsVersion, VolumeSettings,
 };
-pub use sources::{ConfigArgument, Sources};
+pub use sources::{ConfigArgument, FileStamp, Sources};
 pub use spec::{DATASTORE, OptionSpec};
 pub use transport_url::{TransportUrl, UrlHost};
 pub use value::{Kind, Value};

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use secrecy::SecretString;
@@ -84,23 +85,44 @@ impl Sources {
     pub(super) fn read(&self) -> Gathered {
         let mut gathered = Gathered::default();
         gathered.layers.environment = self.environment.clone();
-        if !self.arguments.iter().any(|argument| matches!(argument, ConfigArgument::File(_))) {
-            for path in self.defaults(".conf") {
-                gathered.file(&path);
-            }
-        }
-        if !self.arguments.iter().any(|argument| matches!(argument, ConfigArgument::Dir(_))) {
-            for path in self.defaults(".conf.d") {
-                gathered.dir(&path);
-            }
-        }
-        for argument in &self.arguments {
-            match argument {
-                ConfigArgument::File(path) => gathered.file(&self.expand_home(path)),
-                ConfigArgument::Dir(path) => gathered.dir(&self.expand_home(path)),
+        for place in self.places() {
+            match place {
+                ConfigArgument::File(path) => gathered.file(&path),
+                ConfigArgument::Dir(path) => gathered.dir(&path),
             }
         }
         gathered
+    }
+
+    /// What a look at the files themselves, without reading them, tells of what is in them: two looks that are equal saw the same.
+    pub fn stamps(&self) -> Vec<FileStamp> {
+        let mut stamps = Vec::new();
+        for place in self.places() {
+            match place {
+                ConfigArgument::File(path) => stamps.push(FileStamp::of(path)),
+                ConfigArgument::Dir(path) => {
+                    stamps.extend(conf_files(&path).unwrap_or_default().into_iter().map(FileStamp::of));
+                    stamps.push(FileStamp::of(path));
+                }
+            }
+        }
+        stamps
+    }
+
+    /// Files and folders in the order they are read; later wins.
+    fn places(&self) -> Vec<ConfigArgument> {
+        let mut places = Vec::new();
+        if !self.arguments.iter().any(|argument| matches!(argument, ConfigArgument::File(_))) {
+            places.extend(self.defaults(".conf").into_iter().map(ConfigArgument::File));
+        }
+        if !self.arguments.iter().any(|argument| matches!(argument, ConfigArgument::Dir(_))) {
+            places.extend(self.defaults(".conf.d").into_iter().map(ConfigArgument::Dir));
+        }
+        places.extend(self.arguments.iter().map(|argument| match argument {
+            ConfigArgument::File(path) => ConfigArgument::File(self.expand_home(path)),
+            ConfigArgument::Dir(path) => ConfigArgument::Dir(self.expand_home(path)),
+        }));
+        places
     }
 
     /// `trove` and `trove-guestagent` with `suffix`, each from the first folder that has it.
@@ -117,6 +139,32 @@ impl Sources {
             _ => path.to_owned(),
         }
     }
+}
+
+/// A file or folder as its inode shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileStamp {
+    path: Utf8PathBuf,
+    /// Device, inode, size, and the times of the last change of content and inode; `None` when there is no such file.
+    seen: Option<(u64, u64, u64, [i64; 4])>,
+}
+
+impl FileStamp {
+    fn of(path: Utf8PathBuf) -> Self {
+        let seen = fs::metadata(&path)
+            .ok()
+            .map(|file| (file.dev(), file.ino(), file.size(), [file.mtime(), file.mtime_nsec(), file.ctime(), file.ctime_nsec()]));
+        FileStamp { path, seen }
+    }
+}
+
+/// The files of a `--config-dir`, in order.
+fn conf_files(dir: &Utf8Path) -> io::Result<Vec<Utf8PathBuf>> {
+    let names = fs::read_dir(dir)?.map(|entry| entry.map(|entry| entry.file_name())).collect::<io::Result<Vec<_>>>()?;
+    let mut names: Vec<String> = names.into_iter().filter_map(|name| name.into_string().ok()).collect();
+    names.retain(|name| name.ends_with(".conf") && !name.starts_with('.'));
+    names.sort_unstable();
+    Ok(names.into_iter().map(|name| dir.join(name)).collect())
 }
 
 /// What reading brought.
@@ -146,17 +194,8 @@ impl Gathered {
 
     fn dir(&mut self, path: &Utf8Path) {
         self.dirs.push(path.to_owned());
-        let names =
-            fs::read_dir(path).and_then(|entries| entries.map(|entry| entry.map(|entry| entry.file_name())).collect::<Result<Vec<_>, _>>());
-        match names {
-            Ok(names) => {
-                let mut names: Vec<String> = names.into_iter().filter_map(|name| name.into_string().ok()).collect();
-                names.retain(|name| name.ends_with(".conf") && !name.starts_with('.'));
-                names.sort_unstable();
-                for name in names {
-                    self.file(&path.join(name));
-                }
-            }
+        match conf_files(path) {
+            Ok(files) => files.iter().for_each(|file| self.file(file)),
             Err(error) => {
                 let advice = match error.kind() {
                     io::ErrorKind::NotFound => "create it, or correct --config-dir",

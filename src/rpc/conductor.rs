@@ -4,8 +4,8 @@ use std::sync::{Arc, Mutex};
 
 use serde_json::{Map, Value, json};
 
-use super::crypto::InstanceKey;
 use super::envelope::{fresh_id, seal_text};
+use super::keyring::KeyRing;
 use super::publisher::Publisher;
 use crate::config::Settings;
 use crate::error::{Error, Result};
@@ -19,7 +19,7 @@ use crate::system::files;
 pub struct Conductor {
     settings: Arc<Settings>,
     publisher: Publisher,
-    key: Option<InstanceKey>,
+    keys: Arc<KeyRing>,
     clock: SentClock,
 }
 
@@ -28,9 +28,9 @@ impl Conductor {
     ///
     /// # Errors
     /// The state directory cannot be read.
-    pub fn new(settings: Arc<Settings>, publisher: Publisher, key: Option<InstanceKey>) -> Result<Self> {
+    pub fn new(settings: Arc<Settings>, publisher: Publisher, keys: Arc<KeyRing>) -> Result<Self> {
         let clock = SentClock::load(&settings)?;
-        Ok(Conductor { settings, publisher, key, clock })
+        Ok(Conductor { settings, publisher, keys, clock })
     }
 
     /// The connection casts leave over.
@@ -97,7 +97,7 @@ impl Conductor {
         message.insert("version".into(), json!("1.0"));
         message.insert("_unique_id".into(), json!(fresh_id()));
         let Value::Object(args) = args else { return Err(Error::guest("casts have named arguments")) };
-        let Some(key) = &self.key else {
+        let Some(key) = self.keys.current() else {
             message.insert("args".into(), Value::Object(args));
             message.extend(context.iter().map(|(name, value)| (format!("_context_{name}"), value.clone())));
             return Ok(message);

@@ -82,7 +82,9 @@ impl Broker {
                 () = tokio::time::sleep(pause) => {}
                 () = cancel.cancelled() => return None,
             }
-            pause = (pause + broker.retry_backoff).min(broker.interval_max.max(broker.retry_interval));
+            // Not longer than a heartbeat is due: a broker that is back hears the next one in time.
+            let longest = broker.interval_max.min(self.settings.report_interval).max(broker.retry_interval);
+            pause = (pause + broker.retry_backoff).min(longest);
         }
     }
 

@@ -23,6 +23,12 @@ pub struct InstanceKey {
     key: SecretString,
 }
 
+impl PartialEq for InstanceKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.key.expose_secret() == other.key.expose_secret()
+    }
+}
+
 impl fmt::Debug for InstanceKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("InstanceKey([REDACTED])")
@@ -80,7 +86,7 @@ impl InstanceKey {
     /// [`Error::Crypto`] when anything is in the clear or does not decrypt: a key means that plaintext is refused.
     pub fn decrypt_request(
         &self,
-        args: Map<String, Value>,
+        args: &Map<String, Value>,
         context: &Map<String, Value>,
     ) -> Result<(Map<String, Value>, Map<String, Value>)> {
         let sealed = context.get("context").ok_or_else(|| {
@@ -90,8 +96,8 @@ impl InstanceKey {
             return Err(crypto("the request's context is not an object".to_owned()));
         };
         let args = args
-            .into_iter()
-            .map(|(name, value)| self.decrypt(&format!("argument '{name}'"), &value).map(|value| (name, value)))
+            .iter()
+            .map(|(name, value)| self.decrypt(&format!("argument '{name}'"), value).map(|value| (name.clone(), value)))
             .collect::<Result<_>>()?;
         Ok((args, context))
     }
@@ -124,7 +130,7 @@ mod tests {
             let error = key("two").decrypt("argument 'x'", &value).unwrap_err().to_string();
             assert!(error.starts_with("argument 'x' ") && !error.contains("planted"), "{error}");
         }
-        let plain = key("one").decrypt_request(Map::new(), &Map::new()).unwrap_err().to_string();
+        let plain = key("one").decrypt_request(&Map::new(), &Map::new()).unwrap_err().to_string();
         assert!(plain.contains("refuses plaintext"), "{plain}");
     }
 

@@ -1,7 +1,6 @@
 //! The envelope of oslo.messaging (`_drivers/common.py: serialize_msg, deserialize_msg`): a JSON object whose
 //! `oslo.message` is the request as a JSON *string*.
 
-use std::borrow::Cow;
 use std::io::Read;
 
 use serde::Deserialize;
@@ -68,11 +67,11 @@ struct Envelope {
 ///
 /// # Errors
 /// [`Error::BadRequest`]: another compression, damage, or too large.
-pub(super) fn decompress<'a>(body: &'a [u8], compression: Option<&str>) -> Result<Cow<'a, [u8]>> {
+pub(super) fn decompress(body: Vec<u8>, compression: Option<&str>) -> Result<Vec<u8>> {
     match compression {
-        None | Some("") => Ok(Cow::Borrowed(body)),
-        Some("application/x-gzip") => unpack(flate2::read::ZlibDecoder::new(body)).map(Cow::Owned),
-        Some("application/x-bz2") => unpack(bzip2::read::BzDecoder::new(body)).map(Cow::Owned),
+        None | Some("") => Ok(body),
+        Some("application/x-gzip") => unpack(flate2::read::ZlibDecoder::new(&*body)),
+        Some("application/x-bz2") => unpack(bzip2::read::BzDecoder::new(&*body)),
         Some(other) => Err(malformed(format!(
             "compression '{}' is not supported; set kombu_compression to gzip or bzip2 on the controller, or unset it",
             clip(other)
@@ -206,14 +205,14 @@ mod tests {
         let mut bzip2 = Vec::new();
         bzip2::read::BzEncoder::new(&*body, bzip2::Compression::fast()).read_to_end(&mut bzip2).unwrap();
         for (name, packed) in [("application/x-gzip", zlib), ("application/x-bz2", bzip2)] {
-            assert_eq!(open(&decompress(&packed, Some(name)).unwrap()).unwrap().method, "rpc_ping", "{name}");
+            assert_eq!(open(&decompress(packed.clone(), Some(name)).unwrap()).unwrap().method, "rpc_ping", "{name}");
             for damaged in [&packed[..packed.len() / 2], b"", b"planted"] {
                 let error =
-                    decompress(damaged, Some(name)).map(|text| open(&text)).map_or_else(|error| error, |opened| opened.unwrap_err());
+                    decompress(damaged.to_vec(), Some(name)).map(|text| open(&text)).map_or_else(|error| error, |opened| opened.unwrap_err());
                 assert!(error.to_string().starts_with("malformed message: "), "{name}: {error}");
             }
         }
-        let error = decompress(&body, Some("application/x-lzma")).unwrap_err().to_string();
+        let error = decompress(body, Some("application/x-lzma")).unwrap_err().to_string();
         assert!(error.contains("'application/x-lzma' is not supported"), "{error}");
     }
 

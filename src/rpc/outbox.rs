@@ -88,9 +88,11 @@ impl Outbox {
         if self.is_dead(&letter.key) {
             return Err(gone(&letter.key));
         }
-        let deadline = tokio::time::Instant::now() + self.patience;
+        // From the first time that a broker had no such queue: while there is no broker, its clients have none either.
+        let mut deadline = None;
         while !self.publisher.publish(letter).await? {
-            if tokio::time::Instant::now() >= deadline {
+            let now = tokio::time::Instant::now();
+            if now >= *deadline.get_or_insert(now + self.patience) {
                 self.bury(&letter.key);
                 return Err(gone(&letter.key));
             }

@@ -1,11 +1,11 @@
 //! What the agent's last life left open is taken up before anything new.
 
 use super::dispatch::Answer;
-use super::envelope::Incoming;
+use super::envelope;
 use super::method::{Lane, Resume};
 use super::reply::ReplyTo;
 use super::request::Request;
-use super::server::RpcServer;
+use super::server::{Opened, RpcServer};
 use super::work::{Accepted, KeepAlive};
 use crate::error::Error;
 use crate::journal::{Found, Left, Stage};
@@ -32,15 +32,17 @@ impl RpcServer {
     }
 
     fn take_up(&self, Found { entry, stage, ticket }: Found) {
-        let (incoming, read) = match self.opened(entry.body.as_bytes()) {
-            Ok((incoming, args, context)) => {
+        let opened = envelope::open(entry.body.as_bytes()).map_err(|error| Box::new((error, None)));
+        let opened = opened.and_then(|incoming| self.decrypted(incoming).map_err(|refusal| Box::new((refusal.0, Some(refusal.1)))));
+        let (incoming, read) = match opened {
+            Ok(Opened { incoming, args, context, key }) => {
                 let request = Request::decode(&incoming.method, args);
-                (Some(incoming), request.map(|request| (request, context)))
+                (Some((incoming, key)), request.map(|request| (request, context)))
             }
-            Err(refusal) => (refusal.1, Err(refusal.0)),
+            Err(refusal) => (refusal.1.map(|incoming| (incoming, None)), Err(refusal.0)),
         };
-        let reply_to = incoming.as_ref().and_then(ReplyTo::of);
-        let timeout = incoming.as_ref().and_then(|incoming: &Incoming| incoming.call_monitor_timeout);
+        let reply_to = incoming.as_ref().and_then(|(incoming, key)| ReplyTo::of(incoming, key.clone()));
+        let timeout = incoming.as_ref().and_then(|(incoming, _)| incoming.call_monitor_timeout);
         match read {
             Ok((request, context)) => {
                 let in_time = reply_to.is_none() || entry.expires_after.is_some();

@@ -16,15 +16,17 @@ pub(super) struct ReplyTo {
     msg_id: String,
     /// Clients before oslo.messaging 6.3 lose a result that arrives in one message (wire reference, section 3.3).
     two_parts: bool,
+    /// The key the request came with: its caller knows no other, whatever the guest's is by the time of the answer.
+    key: Option<InstanceKey>,
 }
 
 impl ReplyTo {
-    /// `None` for a cast.
-    pub(super) fn of(incoming: &Incoming) -> Option<Self> {
+    /// `None` for a cast. `key` is the one the request came with.
+    pub(super) fn of(incoming: &Incoming, key: Option<InstanceKey>) -> Option<Self> {
         let msg_id = incoming.msg_id.clone()?;
         // Senders older than 1.8 name no queue: the id is the queue.
         let queue = incoming.reply_queue.clone().unwrap_or_else(|| msg_id.clone());
-        Some(ReplyTo { queue, msg_id, two_parts: !incoming.knows_call_monitor })
+        Some(ReplyTo { queue, msg_id, two_parts: !incoming.knows_call_monitor, key })
     }
 
     fn part(&self, result: Value, failure: Option<String>, ending: Option<bool>) -> Letter {
@@ -46,8 +48,8 @@ impl ReplyTo {
     }
 
     /// The messages that answer the call, in order. What cannot be sent becomes a failure that says so.
-    pub(super) fn letters(&self, outcome: &Result<Value>, key: Option<&InstanceKey>) -> Vec<Letter> {
-        let sealed = |value: &Value| key.map_or_else(|| Ok(value.clone()), |key| key.encrypt(value).map(Value::String));
+    pub(super) fn letters(&self, outcome: &Result<Value>) -> Vec<Letter> {
+        let sealed = |value: &Value| self.key.as_ref().map_or_else(|| Ok(value.clone()), |key| key.encrypt(value).map(Value::String));
         let letters = match outcome.as_ref().map(sealed) {
             Ok(Ok(value)) => self.framed(value, None),
             Ok(Err(error)) => self.framed(Value::Null, Some(failure::serialize(&error))),
@@ -91,14 +93,14 @@ mod tests {
 
     #[test]
     fn one_message_for_clients_that_know_the_call_monitor() {
-        let parts = opened(&ReplyTo::of(&incoming(true)).unwrap().framed(json!(true), None));
+        let parts = opened(&ReplyTo::of(&incoming(true), None).unwrap().framed(json!(true), None));
         assert_eq!(parts.len(), 1);
         assert_eq!((&parts[0]["result"], &parts[0]["failure"], &parts[0]["ending"]), (&json!(true), &Value::Null, &json!(true)));
     }
 
     #[test]
     fn two_messages_for_older_ones_with_ids_of_their_own() {
-        let parts = opened(&ReplyTo::of(&incoming(false)).unwrap().framed(json!(true), None));
+        let parts = opened(&ReplyTo::of(&incoming(false), None).unwrap().framed(json!(true), None));
         assert_eq!(parts.len(), 2);
         assert!(!parts[0].contains_key("ending"));
         assert_eq!((&parts[1]["result"], &parts[1]["ending"]), (&Value::Null, &json!(true)));
@@ -107,14 +109,14 @@ mod tests {
 
     #[test]
     fn a_result_no_broker_takes_is_a_failure() {
-        let parts = ReplyTo::of(&incoming(true)).unwrap().letters(&Ok(json!("x".repeat(MAX_BODY))), None);
+        let parts = ReplyTo::of(&incoming(true), None).unwrap().letters(&Ok(json!("x".repeat(MAX_BODY))));
         assert!(opened(&parts)[0]["failure"].as_str().unwrap().contains("GuestError"));
     }
 
     #[test]
     fn a_cast_is_not_answered_and_an_old_call_without_queue_is() {
-        assert!(ReplyTo::of(&Incoming::default()).is_none());
+        assert!(ReplyTo::of(&Incoming::default(), None).is_none());
         let old = Incoming { msg_id: Some("m".into()), ..Default::default() };
-        assert_eq!(ReplyTo::of(&old).unwrap().queue, "m");
+        assert_eq!(ReplyTo::of(&old, None).unwrap().queue, "m");
     }
 }

@@ -19,6 +19,7 @@ use super::crypto::InstanceKey;
 use super::dispatch::Dispatcher;
 use super::envelope::{self, Incoming};
 use super::failure;
+use super::keyring::KeyRing;
 use super::lanes::Lanes;
 use super::method::Lane;
 use super::outbox::Outbox;
@@ -35,9 +36,16 @@ use crate::op::Op;
 use crate::release::{self, ReleaseTracker};
 
 /// A message taken apart: envelope, arguments and context in the clear.
-pub(super) type Opened = (Incoming, Map<String, Value>, RequestContext);
+pub(super) struct Opened {
+    pub(super) incoming: Incoming,
+    pub(super) args: Map<String, Value>,
+    pub(super) context: RequestContext,
+    /// The key it came with.
+    pub(super) key: Option<InstanceKey>,
+}
+
 /// Why it was not, and what is known of it, for an answer.
-pub(super) type Refusal = (Error, Option<Incoming>);
+pub(super) type Refusal = (Error, Incoming);
 
 /// How many `_unique_id`s are remembered. oslo remembers 16 (`_drivers/amqp.py: _MsgIdCache`); a broker that comes back
 /// may deliver everything unacknowledged once more.
@@ -45,7 +53,8 @@ const REMEMBERED_IDS: usize = 256;
 /// RPC versions spoken: 1.0 up to this minor.
 const MAX_MINOR: u32 = 3;
 
-/// How many messages may be on their way to us. oslo's default (0) is all there are, which would all be held in memory.
+/// How many messages may be on their way to us, at most. oslo's default (0) is all there are, which would all be held in memory. Less than
+/// the number of ids that are remembered, here and in the journal: so many may come once more.
 const PREFETCH: u16 = 200;
 /// Between attempts to find a queue that cannot be consumed: doubled up to this.
 const CONSUME_RETRY_MAX: Duration = Duration::from_secs(30);
@@ -56,6 +65,7 @@ pub struct RpcServer {
     settings: Arc<Settings>,
     broker: Arc<Broker>,
     release: Arc<ReleaseTracker>,
+    keys: Arc<KeyRing>,
     journal: Journal,
     pub(super) lanes: Lanes,
     pub(super) desk: Desk,
@@ -68,10 +78,11 @@ struct Understood {
     incoming: Incoming,
     request: Request,
     context: RequestContext,
-    /// The body, decompressed, of what goes into the journal.
-    body: String,
-    received: f64,
-    expires_after: Option<f64>,
+    key: Option<InstanceKey>,
+    /// For the journal; none for a read.
+    entry: Option<Entry>,
+    /// When its caller gives up, in seconds since 1970.
+    deadline: Option<f64>,
 }
 
 impl RpcServer {
@@ -82,7 +93,7 @@ impl RpcServer {
         broker: Arc<Broker>,
         publisher: Publisher,
         dispatcher: Arc<Dispatcher>,
-        key: Option<InstanceKey>,
+        keys: Arc<KeyRing>,
         release: Arc<ReleaseTracker>,
         journal: Journal,
         finished: Vec<String>,
@@ -93,11 +104,12 @@ impl RpcServer {
         let outbox = Outbox::new(publisher, settings.broker.missing_consumer_retry_timeout);
         RpcServer {
             lanes: Lanes::new(settings.executor_pool),
-            desk: Desk { dispatcher, outbox, key, operations, stop },
+            desk: Desk { dispatcher, outbox, operations, stop },
             seen: Mutex::new(finished.into()),
             settings,
             broker,
             release,
+            keys,
             journal,
         }
     }
@@ -170,7 +182,7 @@ impl RpcServer {
     async fn consumer(&self, connection: &Connection) -> lapin::Result<Consumer> {
         let channel = topology::ensure(connection, &self.settings).await?;
         let broker = &self.settings.broker;
-        let prefetch = if broker.prefetch > 0 { broker.prefetch } else { PREFETCH };
+        let prefetch = if broker.prefetch > 0 { broker.prefetch.min(PREFETCH) } else { PREFETCH };
         channel.basic_qos(prefetch, BasicQosOptions::default()).await?;
         let mut arguments = FieldTable::default();
         if broker.cancel_on_failover {
@@ -200,8 +212,7 @@ impl RpcServer {
             match delivery {
                 Some(Ok(delivery)) => {
                     let Some(understood) = self.understand(delivery).await else { continue };
-                    let is_change = understood.request.properties().lane != Lane::Read;
-                    if !is_change {
+                    if understood.entry.is_none() {
                         self.accept(understood, None).await;
                         continue;
                     }
@@ -225,8 +236,8 @@ impl RpcServer {
     /// Accepts changes until one cannot be written down.
     async fn accept_held(&self, held: &mut VecDeque<Understood>) {
         while let Some(first) = held.pop_front() {
-            match self.write_down(&first) {
-                Ok(ticket) => self.accept(first, Some(ticket)).await,
+            match first.entry.as_ref().map(|entry| self.journal.accept(entry)).transpose() {
+                Ok(ticket) => self.accept(first, ticket).await,
                 Err(error) => {
                     // Once per trouble.
                     if held.is_empty() {
@@ -239,23 +250,32 @@ impl RpcServer {
     }
 
     /// Decodes a message. What cannot be served is answered here; what came before is dropped.
-    async fn understand(&self, delivery: Delivery) -> Option<Understood> {
+    async fn understand(&self, mut delivery: Delivery) -> Option<Understood> {
         let received = journal::now();
-        let opened = envelope::decompress(&delivery.data, header(&delivery, "compression").as_deref())
-            .map_err(|error| Box::new((error, None)))
-            .and_then(|body| self.opened(&body).map(|opened| (opened, String::from_utf8_lossy(&body).into_owned())));
-        let ((incoming, args, context), body) = match opened {
+        let data = std::mem::take(&mut delivery.data);
+        let read = envelope::decompress(data, header(&delivery, "compression").as_deref())
+            .and_then(|body| envelope::open(&body).map(|incoming| (incoming, body)));
+        let (incoming, body) = match read {
+            Ok(read) => read,
+            Err(error) => {
+                tracing::error!(%error, "refused a message");
+                delivery.reject(BasicRejectOptions { requeue: false }).await.ok();
+                return None;
+            }
+        };
+        // Before it is decrypted: the repeat of a request that was served may be under a key that has changed since.
+        if incoming.unique_id.as_deref().is_some_and(|id| !self.remember(id)) {
+            tracing::debug!(method = failure::one_line(&incoming.method), "ignoring a duplicate message");
+            acknowledge(&delivery).await;
+            return None;
+        }
+        let Opened { incoming, args, context, key } = match self.decrypted(incoming) {
             Ok(opened) => opened,
             Err(refusal) => {
                 self.refuse(&delivery, *refusal).await;
                 return None;
             }
         };
-        if incoming.unique_id.as_deref().is_some_and(|id| !self.remember(id)) {
-            tracing::debug!(method = failure::one_line(&incoming.method), "ignoring a duplicate message");
-            acknowledge(&delivery).await;
-            return None;
-        }
         let evidence = release::evidence(&incoming.version, &context.raw.0, incoming.is_call(), incoming.knows_call_monitor);
         if let Some(evidence) = evidence {
             self.release.observe(evidence);
@@ -263,10 +283,18 @@ impl RpcServer {
         match check_version(&incoming).and_then(|()| self.decode(&incoming, args)) {
             Ok(request) => {
                 let expires_after = expires_after(&delivery);
-                Some(Understood { delivery, incoming, request, context, body, received, expires_after })
+                let entry = (request.properties().lane != Lane::Read).then(|| Entry {
+                    method: incoming.method.clone(),
+                    unique_id: incoming.unique_id.clone(),
+                    received,
+                    expires_after,
+                    body: text(body),
+                });
+                let deadline = expires_after.map(|seconds| received + seconds);
+                Some(Understood { delivery, incoming, request, context, key, entry, deadline })
             }
             Err(error) => {
-                self.refuse(&delivery, (error, Some(incoming))).await;
+                self.refuse(&delivery, (error, incoming)).await;
                 None
             }
         }
@@ -274,16 +302,16 @@ impl RpcServer {
 
     /// Acknowledges and hands over. Nothing here waits for an operation.
     async fn accept(&self, understood: Understood, ticket: Option<Ticket>) {
-        let Understood { delivery, incoming, request, context, received, expires_after, .. } = understood;
+        let Understood { delivery, incoming, request, context, key, deadline, .. } = understood;
         acknowledge(&delivery).await;
-        let reply_to = ReplyTo::of(&incoming);
+        let reply_to = ReplyTo::of(&incoming, key);
         self.submit(Accepted {
             request,
             context,
             keep_alive: KeepAlive::start(&self.desk.outbox, reply_to.as_ref(), incoming.call_monitor_timeout),
             reply_to,
             ticket,
-            deadline: expires_after.map(|seconds| received + seconds),
+            deadline,
             recovered: None,
         });
     }
@@ -297,49 +325,27 @@ impl RpcServer {
         Request::decode(&incoming.method, args)
     }
 
-    /// Envelope and decryption. On failure: the error, and what is known of the message, for an answer.
-    pub(super) fn opened(&self, body: &[u8]) -> std::result::Result<Opened, Box<Refusal>> {
-        let mut incoming = envelope::open(body).map_err(|error| Box::new((error, None)))?;
-        let args = std::mem::take(&mut incoming.args);
-        let (args, context) = match &self.desk.key {
-            Some(key) => match key.decrypt_request(args, &incoming.context) {
-                Ok(clear) => clear,
-                Err(error) => return Err(Box::new((error, Some(incoming)))),
-            },
-            None => (args, std::mem::take(&mut incoming.context)),
-        };
-        Ok((incoming, args, RequestContext::from_wire(context)))
+    /// Arguments and context in the clear. On failure: the error, and the message, for an answer.
+    pub(super) fn decrypted(&self, mut incoming: Incoming) -> std::result::Result<Opened, Box<Refusal>> {
+        let (args, context) = (std::mem::take(&mut incoming.args), std::mem::take(&mut incoming.context));
+        match self.keys.open(args, context) {
+            Ok((args, context, key)) => Ok(Opened { incoming, args, context: RequestContext::from_wire(context), key }),
+            Err(error) => Err(Box::new((error, incoming))),
+        }
     }
 
-    async fn refuse(&self, delivery: &Delivery, (error, incoming): (Error, Option<Incoming>)) {
-        match incoming {
-            Some(incoming) => {
-                acknowledge(delivery).await;
-                self.fail(&incoming.method, ReplyTo::of(&incoming).as_ref(), error);
-            }
-            None => {
-                tracing::error!(%error, bytes = delivery.data.len(), "refused a message");
-                delivery.reject(BasicRejectOptions { requeue: false }).await.ok();
-            }
-        }
+    async fn refuse(&self, delivery: &Delivery, (error, incoming): Refusal) {
+        acknowledge(delivery).await;
+        // A failure is never encrypted.
+        self.fail(&incoming.method, ReplyTo::of(&incoming, None).as_ref(), error);
     }
 
     /// Answers a request that never ran. Its error is logged here and nowhere else.
     fn fail(&self, method: &str, reply_to: Option<&ReplyTo>, error: Error) {
         tracing::error!(error = failure::one_line(&error.to_string()), method = failure::one_line(method), "refused a request");
         if let Some(to) = reply_to {
-            self.desk.outbox.post(to.letters(&Err(error), self.desk.key.as_ref()), None);
+            self.desk.outbox.post(to.letters(&Err(error)), None);
         }
-    }
-
-    fn write_down(&self, understood: &Understood) -> Result<Ticket> {
-        self.journal.accept(&Entry {
-            method: understood.incoming.method.clone(),
-            unique_id: understood.incoming.unique_id.clone(),
-            received: understood.received,
-            expires_after: understood.expires_after,
-            body: understood.body.clone(),
-        })
     }
 
     /// False if the id was remembered already.
@@ -389,6 +395,11 @@ fn expires_after(delivery: &Delivery) -> Option<f64> {
     };
     let milliseconds = Duration::from_millis(expiration.or_else(ttl)?);
     Some(milliseconds.as_secs_f64())
+}
+
+/// JSON that was parsed is UTF-8.
+fn text(body: Vec<u8>) -> String {
+    String::from_utf8(body).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
 }
 
 /// A text header of a message.

@@ -8,7 +8,6 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
-use super::crypto::InstanceKey;
 use super::dispatch::{Answer, Dispatcher};
 use super::method::Resume;
 use super::outbox::Outbox;
@@ -24,7 +23,6 @@ use crate::op::Op;
 pub(super) struct Desk {
     pub(super) dispatcher: Arc<Dispatcher>,
     pub(super) outbox: Outbox,
-    pub(super) key: Option<InstanceKey>,
     /// Ends operations under way.
     pub(super) operations: CancellationToken,
     /// No operation that is in the journal begins any more: the next start takes it up.
@@ -105,14 +103,13 @@ impl Desk {
     pub(super) async fn tell(&self, answer: Answer, reply_to: Option<&ReplyTo>, keep_alive: KeepAlive, ticket: Option<Ticket>) {
         // A keep-alive after the answer would be for nobody.
         keep_alive.end().await;
-        let mut letters = reply_to.map(|to| to.letters(&answer.outcome, self.key.as_ref())).unwrap_or_default();
+        let mut letters = reply_to.map(|to| to.letters(&answer.outcome)).unwrap_or_default();
         letters.extend(answer.casts);
         self.outbox.end(letters, ticket);
     }
 }
 
-/// Tells a client with a call monitor that its call is still being worked on, waiting for its turn included; stops at the first failure to
-/// do so, and when dropped.
+/// Tells a client with a call monitor that its call is still being worked on, waiting for its turn included; stops when dropped.
 #[derive(Debug, Default)]
 pub(super) struct KeepAlive(Option<JoinHandle<()>>);
 
@@ -126,9 +123,11 @@ impl KeepAlive {
             loop {
                 tokio::time::sleep(pause).await;
                 let letter: Letter = to.keep_alive();
-                if let Err(error) = outbox.keep_alive(&letter).await {
-                    tracing::debug!(%error, "no more keep-alives");
-                    break;
+                match outbox.keep_alive(&letter).await {
+                    Ok(()) => {}
+                    Err(Error::Cancelled { .. }) => break,
+                    // Its client may be on its way back to a broker that was away.
+                    Err(error) => tracing::debug!(%error, "failed to say that a call is being worked on"),
                 }
             }
         };

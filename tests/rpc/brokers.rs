@@ -2,7 +2,8 @@
 
 use serde_json::json;
 
-use crate::support::{Guest, Peer, Rabbit, free_port, shared_broker};
+use crate::rabbit::Rabbit;
+use crate::support::{Guest, Peer, free_port, shared_broker};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_broker_that_was_killed_is_served_again_and_hears_what_it_missed() {
@@ -11,11 +12,7 @@ async fn a_broker_that_was_killed_is_served_again_and_hears_what_it_missed() {
     guest.start();
     guest.consuming(1).await;
     let mut wire = guest.wire().await;
-    let prepare = json!({"packages": [], "databases": [], "users": [], "memory_mb": 512, "device_path": guest.gate("dev"), "mount_point": guest.gate("mnt"),
-                         "config_contents": "[mysqld]\n", "overrides": {}});
-    let notification = json!({"server_type": "guest", "request_id": "r"});
-    wire.cast_with("prepare", prepare, json!({"_context_project_id": "T", "_context_trove_notification": notification})).await;
-    assert_eq!(wire.heartbeat().await, "building");
+    wire.prepare(&guest).await;
     rabbit.kill().await;
     // It fails while nobody can be told; the lane goes on, the journal keeps the news.
     guest.open_gate("dev");

@@ -196,11 +196,7 @@ async fn the_conductor_is_notified_of_a_failure() {
 async fn building_is_said_once_and_failure_until_the_end() {
     let guest = Guest::serving("").await;
     let mut wire = guest.wire().await;
-    let prepare = json!({"packages": [], "databases": [], "users": [], "memory_mb": 512, "device_path": guest.gate("dev"), "mount_point": guest.gate("mnt"),
-                         "config_contents": "[mysqld]\n", "root_password": PLANTED, "overrides": {}});
-    let notification = json!({"server_type": "guest", "request_id": "r"});
-    wire.cast_with("prepare", prepare, json!({"_context_project_id": "T", "_context_trove_notification": notification})).await;
-    assert_eq!(wire.heartbeat().await, "building");
+    wire.prepare(&guest).await;
     wire.ping().await;
     guest.open_gate("dev");
     let cast = wire.cast("heartbeat").await;

@@ -75,6 +75,9 @@ def call(job):
         call_monitor_timeout=job.get("monitor"),
     )
     prepared = client.prepare(version=job.get("version", "1.3"))
+    if "filler" in job:
+        # Made here: a line of this length would have to get through stdin. Trove's agent takes no notice of unknown arguments either.
+        job["args"]["filler"] = "x" * job["filler"]
     if job["do"] == "cast":
         prepared.cast(job.get("context", {}), job["method"], **job.get("args", {}))
         return None

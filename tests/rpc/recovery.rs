@@ -2,7 +2,6 @@
 
 use lapin::options::{QueueDeclareOptions, QueueDeleteOptions};
 use lapin::types::FieldTable;
-use serde_json::json;
 
 use crate::support::{Guest, PLANTED, until};
 
@@ -10,10 +9,7 @@ use crate::support::{Guest, PLANTED, until};
 async fn after_a_kill_the_begun_is_reported_and_the_rest_runs_once() {
     let guest = Guest::serving("").await;
     let mut wire = guest.wire().await;
-    let begun = wire.call("resize_fs", json!({"device_path": guest.gate("begun"), "secret": PLANTED})).await;
-    guest.journalled("started", 1).await;
-    let waiting = wire.call("resize_fs", json!({"device_path": guest.gate("waiting")})).await;
-    guest.journalled("accepted", 1).await;
+    let (begun, waiting) = wire.two_changes(&guest).await;
     guest.kill();
     guest.open_gate("waiting");
     guest.start();
@@ -32,11 +28,7 @@ async fn after_a_kill_the_begun_is_reported_and_the_rest_runs_once() {
 async fn a_preparation_cut_short_is_failed_and_told() {
     let guest = Guest::serving("").await;
     let mut wire = guest.wire().await;
-    let prepare = json!({"packages": [], "databases": [], "users": [], "memory_mb": 512, "device_path": guest.gate("dev"), "mount_point": guest.gate("mnt"),
-                         "config_contents": "[mysqld]\n", "overrides": {}});
-    let notification = json!({"server_type": "guest", "request_id": "r"});
-    wire.cast_with("prepare", prepare, json!({"_context_project_id": "T", "_context_trove_notification": notification})).await;
-    assert_eq!(wire.heartbeat().await, "building");
+    wire.prepare(&guest).await;
     guest.kill();
     guest.start();
     assert_eq!(wire.heartbeat().await, "failed to spawn");
@@ -67,10 +59,7 @@ async fn a_damaged_entry_does_not_keep_the_agent_from_serving() {
 async fn sigterm_lets_the_begun_end_and_leaves_the_rest_to_the_next_start() {
     let guest = Guest::serving("").await;
     let mut wire = guest.wire().await;
-    let begun = wire.call("resize_fs", json!({"device_path": guest.gate("begun")})).await;
-    guest.journalled("started", 1).await;
-    let waiting = wire.call("resize_fs", json!({"device_path": guest.gate("waiting")})).await;
-    guest.journalled("accepted", 1).await;
+    let (begun, waiting) = wire.two_changes(&guest).await;
     guest.terminate();
     guest.logged("asked to stop", 1).await;
     guest.open_gate("begun");

@@ -17,9 +17,10 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, ChildStdin, Command};
 use tokio::sync::{mpsc, oneshot};
 
+use crate::proxy::Proxy;
+
 /// No wait of any test is longer.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
-const CONNECT: Duration = Duration::from_secs(3);
 const POLL: Duration = Duration::from_millis(20);
 
 /// Waits until `found` has something.
@@ -45,9 +46,11 @@ fn transport_url(amqp: &str) -> String {
     amqp.replacen("amqp://", "rabbit://", 1).replace("%2F", "").replace("%2f", "")
 }
 
-/// Port of nobody, for now.
+/// Port of nobody, for now. Below those that the kernel gives to clients: while a broker is away, a client that tries again and again would
+/// sooner or later be given the broker's port, and be connected to itself.
 pub(crate) fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    let random = || 20_000 + uuid::Uuid::new_v4().as_fields().1 % 12_000;
+    std::iter::repeat_with(random).find(|port| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok()).unwrap()
 }
 
 /// Secrets of a test; none may be in a log.
@@ -82,22 +85,34 @@ impl Guest {
         let id = uuid::Uuid::new_v4().to_string();
         let exchange = format!("trove-{id}");
         std::fs::create_dir(dir.join("conf.d")).unwrap();
-        let all: Vec<String> = brokers.split(',').map(transport_url).collect();
-        let first = all[0].trim_end_matches('/').to_owned();
-        let rest = all[1..].iter().map(|url| url.trim_start_matches("rabbit://").trim_end_matches('/').to_owned());
-        let url = std::iter::once(first).chain(rest).collect::<Vec<_>>().join(",");
+        let mut urls = brokers.split(',').map(|broker| transport_url(broker).trim_end_matches('/').to_owned());
+        let first = urls.next().unwrap();
+        let url =
+            std::iter::once(first).chain(urls.map(|url| url.trim_start_matches("rabbit://").to_owned())).collect::<Vec<_>>().join(",");
         let key = options.lines().find_map(|line| line.strip_prefix("instance_rpc_encr_key=")).map(str::to_owned);
-        std::fs::write(dir.join("conf.d/guest_info.conf"), format!("[DEFAULT]\nguest_id={id}\ndatastore_manager=mariadb\n{options}\n"))
-            .unwrap();
+        // Before the options of the test, which win.
+        let info = "[oslo_messaging_rabbit]\nkombu_missing_consumer_retry_timeout=3\n";
+        std::fs::write(
+            dir.join("conf.d/guest_info.conf"),
+            format!("{info}[DEFAULT]\nguest_id={id}\ndatastore_manager=mariadb\n{options}\n"),
+        )
+        .unwrap();
         let conf = format!(
             "[DEFAULT]\ntransport_url={url}/\ncontrol_exchange={exchange}\nconductor_queue=conductor-{id}\nservice_control=process\n\
              state_dir={dir}/state\nreport_interval=1\nnum_tries=1000\nstate_change_wait_time=30\nlog_file={dir}/agent.log\ndebug=true\n\
              [mariadb]\nsocket={dir}/run/mysqld.sock\nconfig_dir={dir}/etc\nmount_point={dir}/data\n\
-             [oslo_messaging_rabbit]\nkombu_reconnect_delay=0.1\nkombu_missing_consumer_retry_timeout=3\n"
+             [oslo_messaging_rabbit]\nkombu_reconnect_delay=0.1\n"
         );
         std::fs::write(dir.join("conf.d/trove-guestagent.conf"), conf).unwrap();
         let broker = brokers.split(',').next_back().unwrap().to_owned();
         Guest { _dir: temp, dir, id, exchange, broker, key, agent: Mutex::new(None) }
+    }
+
+    /// A guest that reaches the shared broker through a proxy; the controller's side does without it.
+    pub(crate) fn behind(proxy: &Proxy, options: &str) -> Guest {
+        let mut guest = Guest::new(&proxy.url(&shared_broker()), options);
+        guest.broker = shared_broker();
+        guest
     }
 
     pub(crate) fn start(&self) {
@@ -159,6 +174,25 @@ impl Guest {
         std::fs::write(self.gate(name), "").unwrap();
     }
 
+    /// How often an operation ran that waits for this gate: it fails each time.
+    pub(crate) fn runs(&self, name: &str) -> usize {
+        let gate = self.gate(name);
+        self.log().lines().filter(|line| line.contains("the operation failed") && line.contains(gate.as_str())).count()
+    }
+
+    /// Waits until the gate's operation ran.
+    pub(crate) async fn ran(&self, name: &str) {
+        until(&format!("a run of {name}"), async || (self.runs(name) > 0).then_some(())).await;
+    }
+
+    /// The largest its agent ever was, in KiB of resident memory.
+    pub(crate) fn peak_memory(&self) -> u64 {
+        let pid = self.agent.lock().unwrap().as_ref().unwrap().id();
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse().unwrap()
+    }
+
     /// Fields a job for the peer begins with.
     pub(crate) fn job(&self, what: &str, method: &str, args: Value) -> Value {
         json!({"do": what, "url": transport_url(&self.broker), "exchange": self.exchange, "guest": self.id, "method": method,
@@ -166,7 +200,7 @@ impl Guest {
     }
 
     pub(crate) async fn wire(&self) -> Wire {
-        Wire::connect(self).await
+        Wire::connect(self, &self.broker, &format!("reply_{}", fresh())).await
     }
 }
 
@@ -214,20 +248,27 @@ pub(crate) fn fresh() -> String {
 }
 
 impl Wire {
-    async fn connect(guest: &Guest) -> Wire {
-        let connecting = Connection::connect(&guest.broker, ConnectionProperties::default());
+    /// To one of the guest's brokers, with a reply queue of this name there.
+    pub(crate) async fn connect(guest: &Guest, broker: &str, reply_queue: &str) -> Wire {
+        let connecting = Connection::connect(broker, ConnectionProperties::default());
         let connection = tokio::time::timeout(DEADLINE, connecting).await.unwrap().unwrap();
         // Passive: the agent made it.
         let channel = connection.create_channel().await.unwrap();
         let options = ExchangeDeclareOptions { passive: true, ..Default::default() };
         channel.exchange_declare(guest.exchange.as_str().into(), ExchangeKind::Topic, options, FieldTable::default()).await.unwrap();
-        let reply_queue = format!("reply_{}", fresh());
         let conductor = format!("conductor-{}", guest.id);
-        let replies = collect(&channel, &reply_queue, true).await;
+        let replies = collect(&channel, reply_queue, true).await;
         let casts = collect(&channel, &conductor, false).await;
         let (queue, exchange) = (conductor.as_str().into(), guest.exchange.as_str().into());
         channel.queue_bind(queue, exchange, conductor.as_str().into(), QueueBindOptions::default(), FieldTable::default()).await.unwrap();
-        Wire { _connection: connection, channel, reply_queue, replies, casts, queue: format!("guestagent.{}", guest.id) }
+        Wire {
+            _connection: connection,
+            channel,
+            reply_queue: reply_queue.to_owned(),
+            replies,
+            casts,
+            queue: format!("guestagent.{}", guest.id),
+        }
     }
 
     /// A body as it is, into the guest's queue.
@@ -257,6 +298,29 @@ impl Wire {
         self.send(&envelope(&message), BasicProperties::default()).await;
     }
 
+    /// Casts `prepare`, which waits for its device at the gate `dev`; returns when the conductor was told that it has begun.
+    pub(crate) async fn prepare(&mut self, guest: &Guest) {
+        let prepare = json!({"packages": [], "databases": [], "users": [], "memory_mb": 512, "device_path": guest.gate("dev"),
+                             "mount_point": guest.gate("mnt"), "config_contents": "[mysqld]\n", "root_password": PLANTED, "overrides": {}});
+        let notification = json!({"server_type": "guest", "request_id": "r"});
+        self.cast_with("prepare", prepare, json!({"_context_project_id": "T", "_context_trove_notification": notification})).await;
+        assert_eq!(self.heartbeat().await, "building");
+    }
+
+    /// Calls an operation that waits at a gate.
+    pub(crate) async fn call_gate(&self, guest: &Guest, name: &str) -> String {
+        self.call("resize_fs", json!({"device_path": guest.gate(name)})).await
+    }
+
+    /// Two changes: one under way, that waits at the gate `begun`, and one behind it, at `waiting`. Their calls.
+    pub(crate) async fn two_changes(&self, guest: &Guest) -> (String, String) {
+        let begun = self.call("resize_fs", json!({"device_path": guest.gate("begun"), "secret": PLANTED})).await;
+        guest.journalled("started", 1).await;
+        let waiting = self.call_gate(guest, "waiting").await;
+        guest.journalled("accepted", 1).await;
+        (begun, waiting)
+    }
+
     /// The next message to the reply queue.
     pub(crate) async fn reply(&mut self) -> Map<String, Value> {
         self.replies.next("reply", |_| true).await
@@ -282,6 +346,12 @@ impl Wire {
     /// The next heartbeat's word.
     pub(crate) async fn heartbeat(&mut self) -> String {
         self.cast("heartbeat").await["args"]["payload"]["service_status"].as_str().unwrap().to_owned()
+    }
+
+    /// Asserts that nobody answered this call once more. A ping that is answered after it shows that nothing is under way.
+    pub(crate) async fn no_more_for(&mut self, id: &str) {
+        self.ping().await;
+        assert!(!self.replies.kept.iter().any(|reply| reply["_msg_id"] == id), "answered twice");
     }
 
     /// That the agent serves: a ping is answered.
@@ -379,79 +449,5 @@ impl Peer {
         let answer = self.run(job).await;
         assert!(answer.get("error").is_none(), "{answer}");
         answer["result"].clone()
-    }
-}
-
-/// A RabbitMQ of one test's own, that may be killed.
-pub(crate) struct Rabbit {
-    dir: tempfile::TempDir,
-    pub(crate) port: u16,
-    epmd_port: u16,
-    dist_port: u16,
-    epmd: Option<Child>,
-    node: Option<Child>,
-}
-
-impl Rabbit {
-    pub(crate) async fn start() -> Rabbit {
-        let dir = tempfile::tempdir().unwrap();
-        let mut rabbit = Rabbit { dir, port: free_port(), epmd_port: free_port(), dist_port: free_port(), epmd: None, node: None };
-        let conf = format!("listeners.tcp.1 = 127.0.0.1:{}\nloopback_users = none\n", rabbit.port);
-        std::fs::write(rabbit.dir.path().join("rabbitmq.conf"), conf).unwrap();
-        std::fs::write(rabbit.dir.path().join("plugins"), "[].\n").unwrap();
-        let mut epmd = rabbit.command("epmd");
-        epmd.args(["-port", &rabbit.epmd_port.to_string(), "-address", "127.0.0.1"]);
-        rabbit.epmd = Some(epmd.spawn().unwrap());
-        rabbit.again().await;
-        rabbit
-    }
-
-    pub(crate) fn url(&self) -> String {
-        format!("amqp://guest:guest@127.0.0.1:{}/%2F", self.port)
-    }
-
-    fn command(&self, program: &str) -> Command {
-        let dir = self.dir.path();
-        let mut command = Command::new(program);
-        command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").env("LANG", "C.UTF-8").env("HOME", dir);
-        command.env("ERL_EPMD_PORT", self.epmd_port.to_string()).env("ERL_EPMD_ADDRESS", "127.0.0.1");
-        command.env("RABBITMQ_NODENAME", format!("t{}@localhost", self.port)).env("RABBITMQ_DIST_PORT", self.dist_port.to_string());
-        command.env("RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS", "+S 1:1 -kernel inet_dist_use_interface {127,0,0,1}");
-        command.env("RABBITMQ_CONFIG_FILE", dir.join("rabbitmq.conf")).env("RABBITMQ_CONF_ENV_FILE", dir.join("absent"));
-        command.env("RABBITMQ_ENABLED_PLUGINS_FILE", dir.join("plugins")).env("RABBITMQ_MNESIA_BASE", dir.join("mnesia"));
-        command.env("RABBITMQ_LOG_BASE", dir.join("log")).env("RABBITMQ_PID_FILE", dir.join("pid"));
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true).process_group(0);
-        command
-    }
-
-    /// Starts the node and waits until it lets clients in.
-    pub(crate) async fn again(&mut self) {
-        self.node = Some(self.command("/usr/lib/rabbitmq/bin/rabbitmq-server").spawn().unwrap());
-        let url = self.url();
-        until("RabbitMQ", async || {
-            // A node that is booting may accept and say nothing.
-            tokio::time::timeout(CONNECT, Connection::connect(&url, ConnectionProperties::default())).await.ok()?.ok()
-        })
-        .await;
-    }
-
-    /// Dies at once, all of its processes.
-    pub(crate) async fn kill(&mut self) {
-        if let Some(mut node) = self.node.take() {
-            end_group(&node);
-            tokio::time::timeout(DEADLINE, node.wait()).await.unwrap().unwrap();
-        }
-    }
-}
-
-fn end_group(child: &Child) {
-    if let Some(pid) = child.id() {
-        nix::sys::signal::killpg(nix::unistd::Pid::from_raw(pid.cast_signed()), nix::sys::signal::Signal::SIGKILL).ok();
-    }
-}
-
-impl Drop for Rabbit {
-    fn drop(&mut self) {
-        self.node.iter().chain(&self.epmd).for_each(end_group);
     }
 }
