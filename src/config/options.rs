@@ -143,12 +143,15 @@ pub const OPTIONS: &[OptionSpec] = &[
     rabbit("amqp_durable_queues", Bool)
         .aliases(&[(DEFAULT, "rabbit_durable_queues"), (DEFAULT, "amqp_durable_queues")])
         .doc("K T Z M", "Durable queues and exchange (oslo's default: false). Without it the agent finds out from the broker."),
-    rabbit("amqp_auto_delete", Bool).default("false").aliases(&[(DEFAULT, "amqp_auto_delete")]).doc("K T Z M", "Queues delete themselves."),
+    rabbit("amqp_auto_delete", Bool)
+        .aliases(&[(DEFAULT, "amqp_auto_delete")])
+        .doc("K T Z M", "Queues and exchange delete themselves (oslo's default: false). Without it, likewise."),
     rabbit("rabbit_ha_queues", Bool)
         .default("false")
         .aliases(&[(DEFAULT, "rabbit_ha_queues")])
         .doc("K T Z M", "Declare queues with `x-ha-policy: all`."),
-    rabbit("rabbit_quorum_queue", Bool).default("false").doc("Z M", "Declare quorum queues, which are durable."),
+    rabbit("rabbit_quorum_queue", Bool)
+        .doc("Z M", "Declare quorum queues, which are durable (oslo's default: false). Without it, likewise."),
     rabbit("rabbit_quorum_delivery_limit", Int(0, u32::MAX as i64)).default("0").doc("Z M", "Redeliveries of one message; 0 is no limit."),
     rabbit("rabbit_quorum_max_memory_length", Int(0, u32::MAX as i64))
         .default("0")

@@ -7,13 +7,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use lapin::tcp::{OwnedIdentity, OwnedTLSConfig};
+use lapin::tcp::{AMQPUriTcpExt, TLSConfig};
 use lapin::uri::{AMQPAuthority, AMQPQueryString, AMQPScheme, AMQPUri, AMQPUserInfo, SASLMechanism};
 use lapin::{Connection, ConnectionProperties};
 use secrecy::ExposeSecret;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{BrokerHost, BrokerSettings, LoginMethod, Settings};
+use super::tls;
+use crate::config::{BrokerHost, FailoverStrategy, LoginMethod, Settings};
 use crate::error::{Error, Result, ResultExt};
 
 /// How long one host may take for TCP, TLS and the AMQP handshake together.
@@ -42,6 +43,9 @@ pub struct Broker {
 impl Broker {
     /// Nothing is connected yet.
     pub fn new(settings: Arc<Settings>) -> Self {
+        if settings.broker.tls.as_ref().is_some_and(|tls| tls.ca_file.is_none()) {
+            tracing::warn!("nothing tells that the message broker is the right one: ssl is on without ssl_ca_file, so its certificate is not verified. Set ssl_ca_file to the authority that signed it");
+        }
         Broker { settings, next: AtomicUsize::new(0) }
     }
 
@@ -103,15 +107,27 @@ impl Broker {
 
     /// Whoever connects next tries another broker: this one lets us in but does not have what we need.
     pub(super) fn next_host(&self) {
-        self.next.fetch_add(1, Ordering::Relaxed);
+        let index = self.next.load(Ordering::Relaxed);
+        self.next.store(self.after(index), Ordering::Relaxed);
+    }
+
+    /// Which host comes after one that failed (`kombu_failover_strategy`).
+    fn after(&self, index: usize) -> usize {
+        let count = self.settings.broker.hosts.len();
+        let step = match self.settings.broker.failover {
+            FailoverStrategy::RoundRobin => 1,
+            // Any other.
+            FailoverStrategy::Shuffle if count > 1 => 1 + (chance() * (count - 1) as f64) as usize % (count - 1),
+            FailoverStrategy::Shuffle => 0,
+        };
+        (index + step) % count
     }
 
     /// What oslo waits before it connects again (`kombu_reconnect_delay`, `kombu_reconnect_splay`).
     pub(super) async fn pause_before_reconnecting(&self, cancel: &CancellationToken) {
         let broker = &self.settings.broker;
-        // Ids are random: no other source of chance is needed to keep guests from coming back all at once.
-        let share = f64::from(uuid::Uuid::new_v4().as_fields().0) / f64::from(u32::MAX);
-        let pause = broker.reconnect_delay + broker.reconnect_splay.mul_f64(share);
+        // To keep guests from coming back all at once.
+        let pause = broker.reconnect_delay + broker.reconnect_splay.mul_f64(chance());
         tokio::select! {
             // Cancel-safe: a timer.
             () = tokio::time::sleep(pause) => {}
@@ -130,10 +146,15 @@ impl Broker {
         };
         if result.is_err() {
             // Only the first of two connections to notice moves on, so that they do not skip a host between them.
-            self.next.compare_exchange(index, (index + 1) % hosts.len(), Ordering::Relaxed, Ordering::Relaxed).ok();
+            self.next.compare_exchange(index, self.after(index), Ordering::Relaxed, Ordering::Relaxed).ok();
         }
         result.action(format!("connect to {place}"))
     }
+}
+
+/// From 0 to 1. Ids are random: no other source of chance is needed.
+fn chance() -> f64 {
+    f64::from(uuid::Uuid::new_v4().as_fields().0) / f64::from(u32::MAX)
 }
 
 fn purpose_name(purpose: ConnectionPurpose) -> &'static str {
@@ -143,7 +164,8 @@ fn purpose_name(purpose: ConnectionPurpose) -> &'static str {
 async fn connect_to(settings: &Settings, host: &BrokerHost, purpose: ConnectionPurpose) -> Result<Connection> {
     let broker = &settings.broker;
     let uri = AMQPUri {
-        scheme: if broker.tls.is_some() { AMQPScheme::AMQPS } else { AMQPScheme::AMQP },
+        // Of the TCP connection below; TLS comes on top.
+        scheme: AMQPScheme::AMQP,
         authority: AMQPAuthority {
             userinfo: AMQPUserInfo { username: host.user.clone(), password: host.password.expose_secret().to_owned() },
             host: host.host.clone(),
@@ -165,20 +187,18 @@ async fn connect_to(settings: &Settings, host: &BrokerHost, purpose: ConnectionP
     let name = format!("trove-guestagent:{}:{}:{}", std::process::id(), settings.guest_id, purpose_name(purpose));
     let properties = ConnectionProperties::default().with_connection_name(name.into());
     let runtime = lapin::runtime::default_runtime().map_err(|error| Error::guest(format!("no runtime for AMQP: {error}")))?;
-    Connection::connect_uri_with_config(uri, properties, tls_config(broker)?, runtime)
-        .await
-        .map_err(|error| Error::guest(format!("{error}{}", hint(&error))))
-}
-
-fn tls_config(broker: &BrokerSettings) -> Result<OwnedTLSConfig> {
-    let Some(tls) = &broker.tls else { return Ok(OwnedTLSConfig::default()) };
-    let read = |path: &camino::Utf8PathBuf| std::fs::read(path).action(format!("read {path}"));
-    let identity = match (&tls.cert_file, &tls.key_file) {
-        (Some(cert), Some(key)) => Some(OwnedIdentity::PKCS8 { pem: read(cert)?, key: read(key)? }),
-        _ => None,
+    let connector = broker.tls.as_ref().map(|tls| tls::Connector::new(tls, &host.host)).transpose()?;
+    let connect = async move |uri: AMQPUri, runtime| {
+        let stream = uri.connect_with_config_async(TLSConfig::default(), &runtime).await?;
+        match &connector {
+            Some(connector) => stream.into_openssl(connector.openssl(), &uri.authority.host).await.map_err(|error| connector.explain(error)),
+            None => Ok(stream),
+        }
     };
-    let cert_chain = tls.ca_file.as_ref().map(|path| std::fs::read_to_string(path).action(format!("read {path}"))).transpose()?;
-    Ok(OwnedTLSConfig { identity, cert_chain })
+    Connection::connector(uri, runtime, connect, properties).await.map_err(|error| {
+        let refusal = tls::refusal(&error, broker.tls.as_ref());
+        Error::guest(refusal.unwrap_or_else(|| format!("{error}{}", hint(&error))))
+    })
 }
 
 /// What an operator can do about the commonest refusals.
