@@ -11,6 +11,8 @@ mod bad_input;
 mod brokers;
 #[path = "rpc/calls.rs"]
 mod calls;
+#[path = "rpc/certificates.rs"]
+mod certificates;
 #[path = "rpc/database.rs"]
 mod database;
 #[path = "rpc/recovery.rs"]
@@ -19,3 +21,5 @@ mod recovery;
 mod secure;
 #[path = "rpc/support.rs"]
 mod support;
+#[path = "rpc/tls.rs"]
+mod tls;

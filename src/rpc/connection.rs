@@ -44,7 +44,9 @@ impl Broker {
     /// Nothing is connected yet.
     pub fn new(settings: Arc<Settings>) -> Self {
         if settings.broker.tls.as_ref().is_some_and(|tls| tls.ca_file.is_none()) {
-            tracing::warn!("nothing tells that the message broker is the right one: ssl is on without ssl_ca_file, so its certificate is not verified. Set ssl_ca_file to the authority that signed it");
+            tracing::warn!(
+                "nothing tells that the message broker is the right one: ssl is on without ssl_ca_file, so its certificate is not verified. Set ssl_ca_file to the authority that signed it"
+            );
         }
         Broker { settings, next: AtomicUsize::new(0) }
     }
@@ -191,7 +193,9 @@ async fn connect_to(settings: &Settings, host: &BrokerHost, purpose: ConnectionP
     let connect = async move |uri: AMQPUri, runtime| {
         let stream = uri.connect_with_config_async(TLSConfig::default(), &runtime).await?;
         match &connector {
-            Some(connector) => stream.into_openssl(connector.openssl(), &uri.authority.host).await.map_err(|error| connector.explain(error)),
+            Some(connector) => {
+                stream.into_openssl(connector.openssl(), &uri.authority.host).await.map_err(|error| connector.explain(error))
+            }
             None => Ok(stream),
         }
     };

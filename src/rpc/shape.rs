@@ -172,7 +172,8 @@ mod tests {
     use super::*;
 
     /// Texts of RabbitMQ 3.10.8 and 4.3.6.
-    const DURABLE: &str = "PRECONDITION_FAILED - inequivalent arg 'durable' for queue 'q' in vhost '/': received 'true' but current is 'false'";
+    const DURABLE: &str =
+        "PRECONDITION_FAILED - inequivalent arg 'durable' for queue 'q' in vhost '/': received 'true' but current is 'false'";
     const LIMIT: &str = "PRECONDITION_FAILED - inequivalent arg 'x-delivery-limit' for queue 'q' in vhost '/': received none but current is the \
                          value '3' of type 'signedint'";
     const TYPE_3: &str = "PRECONDITION_FAILED - inequivalent arg 'x-queue-type' for queue 'q' in vhost '/': received none but current is the \

@@ -120,7 +120,9 @@ fn advice(reason: i32, stage: Stage) -> Option<&'static str> {
         // certificate_required
         1116 => Some("the broker demands a client certificate: set ssl_cert_file and ssl_key_file"),
         // handshake_failure: with TLS 1.2 this is all that is said of a missing certificate
-        1040 => Some("the broker refuses: if it demands a client certificate, set ssl_cert_file and ssl_key_file; else compare ciphers and versions"),
+        1040 => Some(
+            "the broker refuses: if it demands a client certificate, set ssl_cert_file and ssl_key_file; else compare ciphers and versions",
+        ),
         // unknown_ca
         1048 => Some("the broker does not know the authority that signed ssl_cert_file: add it to the broker's ssl_options.cacertfile"),
         // certificate_expired
@@ -263,7 +265,9 @@ fn identify(builder: &mut SslConnectorBuilder, tls: &TlsSettings) -> Result<()> 
     };
     let key = read_key(key_option, key_path)?;
     if !cert.public_key().map_err(openssl_error)?.public_eq(&key) {
-        return Err(Error::guest(format!("the key in {key_option} {key_path} does not belong to the certificate in ssl_cert_file {cert_path}")));
+        return Err(Error::guest(format!(
+            "the key in {key_option} {key_path} does not belong to the certificate in ssl_cert_file {cert_path}"
+        )));
     }
     builder.set_certificate(&cert).map_err(openssl_error)?;
     builder.set_private_key(&key).map_err(openssl_error)?;
@@ -282,7 +286,11 @@ fn read_key(option: &str, path: &Utf8Path) -> Result<PKey<Private>> {
         Ok(0)
     });
     key.map_err(|_| {
-        let why = if locked { "is locked with a passphrase, which nobody is there to give: store it without one" } else { "is not a private key in PEM" };
+        let why = if locked {
+            "is locked with a passphrase, which nobody is there to give: store it without one"
+        } else {
+            "is not a private key in PEM"
+        };
         Error::guest(format!("the key in {option} {path} {why}"))
     })
 }

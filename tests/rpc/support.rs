@@ -394,11 +394,16 @@ pub(crate) struct Rabbit {
 
 impl Rabbit {
     pub(crate) async fn start() -> Rabbit {
+        Rabbit::start_with("", "").await
+    }
+
+    /// With more lines of rabbitmq.conf, and a plugin.
+    pub(crate) async fn start_with(lines: &str, plugin: &str) -> Rabbit {
         let dir = tempfile::tempdir().unwrap();
         let mut rabbit = Rabbit { dir, port: free_port(), epmd_port: free_port(), dist_port: free_port(), epmd: None, node: None };
-        let conf = format!("listeners.tcp.1 = 127.0.0.1:{}\nloopback_users = none\n", rabbit.port);
+        let conf = format!("listeners.tcp.1 = 127.0.0.1:{}\nloopback_users = none\n{lines}", rabbit.port);
         std::fs::write(rabbit.dir.path().join("rabbitmq.conf"), conf).unwrap();
-        std::fs::write(rabbit.dir.path().join("plugins"), "[].\n").unwrap();
+        std::fs::write(rabbit.dir.path().join("plugins"), format!("[{plugin}].\n")).unwrap();
         let mut epmd = rabbit.command("epmd");
         epmd.args(["-port", &rabbit.epmd_port.to_string(), "-address", "127.0.0.1"]);
         rabbit.epmd = Some(epmd.spawn().unwrap());
