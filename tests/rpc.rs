@@ -23,3 +23,5 @@ mod secure;
 mod support;
 #[path = "rpc/tls.rs"]
 mod tls;
+#[path = "rpc/topology.rs"]
+mod topology;

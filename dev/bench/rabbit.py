@@ -5,15 +5,18 @@ Of this machine's own release, or of the release that a base root has.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import shutil
 import socket
+import ssl
 import subprocess
 import sys
 from pathlib import Path
 
 from . import enter_root
+from .certificates import Authority
 from .child import Child, as_user
 from .session import Session
 from .waiting import free_port, tcp_open, wait_until
@@ -35,17 +38,26 @@ disk_free_limit.absolute = 50MB
 vm_memory_high_watermark.absolute = 1GB
 """
 
+# Nobody without a certificate of the run's authority gets in.
+TLS_CONFIGURATION = """\
+listeners.tcp = none
+ssl_options.cacertfile = {ca}
+ssl_options.certfile = {cert}
+ssl_options.keyfile = {key}
+ssl_options.verify = verify_peer
+ssl_options.fail_if_no_peer_cert = true
+"""
+
 
 class Rabbit:
-    """`start` returns once the broker answers an AMQP handshake. `root` is a base root with another release in it; `lines` go into
-    rabbitmq.conf."""
+    """`start` returns once the broker answers an AMQP handshake. `root` is a base root with another release in it. With `tls` it speaks
+    nothing else, and demands a certificate of its clients."""
 
     def __init__(
-        self, session: Session, hosts: tuple[str, ...] = ("127.0.0.1",), root: Path | None = None, lines: str = ""
+        self, session: Session, hosts: tuple[str, ...] = ("127.0.0.1",), root: Path | None = None, tls: bool = False
     ) -> None:
         self.hosts = hosts
         self._root = root
-        self._lines = lines
         self.user = "trove"
         self.password = secrets.token_hex(12)
         self.port = free_port("0.0.0.0")
@@ -55,13 +67,17 @@ class Rabbit:
         self._dist_port = free_port()
         self._epmd: Child | None = None
         self._broker: Child | None = None
-        self._write_files()
+        # Files the clients need, by the name of oslo's option.
+        self.client_files: dict[str, Path] = {}
+        self._write_files(tls)
         session.defer(self.close)
 
     def url(self, host: str | None = None, scheme: str = "rabbit") -> str:
         """oslo's `transport_url`; with the scheme `amqp` the same as AMQP clients want it."""
         path = "%2F" if scheme == "amqp" else ""
-        return f"{scheme}://{self.user}:{self.password}@{host or self.hosts[0]}:{self.port}/{path}"
+        query = "".join(f"&{option}={file}" for option, file in self.client_files.items())
+        tls = f"?ssl=true{query}" if query else ""
+        return f"{scheme}://{self.user}:{self.password}@{host or self.hosts[0]}:{self.port}/{path}{tls}"
 
     @property
     def running(self) -> bool:
@@ -129,12 +145,22 @@ class Rabbit:
         wait_until("epmd", lambda: tcp_open("127.0.0.1", self._epmd_port), 20, epmd.tail, epmd.check_alive)
 
     def _answers(self) -> bool:
-        return all(_speaks_amqp(host, self.port) for host in self.hosts)
+        return all(_speaks_amqp(host, self.port, self._client_context()) for host in self.hosts)
 
-    def _write_files(self) -> None:
-        listeners = "\n".join(f"listeners.tcp.{n} = {host}:{self.port}" for n, host in enumerate(self.hosts, 1))
+    def _client_context(self) -> ssl.SSLContext | None:
+        if not self.client_files:
+            return None
+        context = ssl.create_default_context(cafile=self.client_files["ssl_ca_file"])
+        context.load_cert_chain(self.client_files["ssl_cert_file"], self.client_files["ssl_key_file"])
+        return context
+
+    def _write_files(self, tls: bool) -> None:
+        kind = "ssl" if tls else "tcp"
+        listeners = "\n".join(f"listeners.{kind}.{n} = {host}:{self.port}" for n, host in enumerate(self.hosts, 1))
+        if tls:
+            listeners = f"{self._write_certificates()}{listeners}"
         text = CONFIGURATION.format(listeners=listeners, user=self.user, password=self.password)
-        (self._directory / "rabbitmq.conf").write_text(text + self._lines)
+        (self._directory / "rabbitmq.conf").write_text(text)
         (self._directory / "enabled_plugins").write_text("[].\n")
         cookie = self._directory / ".erlang.cookie"
         cookie.write_text(secrets.token_hex(16))
@@ -142,6 +168,14 @@ class Rabbit:
         user, group = self._owner()
         for path in (self._directory, *self._directory.iterdir()):
             shutil.chown(path, user, group)
+
+    def _write_certificates(self) -> str:
+        """The broker's and the clients'; the lines of rabbitmq.conf."""
+        authority = Authority(self._directory)
+        cert, key = authority.issue("broker", self.hosts)
+        client_cert, client_key = authority.issue("client")
+        self.client_files = {"ssl_ca_file": authority.file, "ssl_cert_file": client_cert, "ssl_key_file": client_key}
+        return TLS_CONFIGURATION.format(ca=authority.file, cert=cert, key=key)
 
     def _owner(self) -> tuple[int, int]:
         """User and group `rabbitmq`, whose numbers differ from root to root."""
@@ -173,11 +207,14 @@ class Rabbit:
         }
 
 
-def _speaks_amqp(host: str, port: int) -> bool:
+def _speaks_amqp(host: str, port: int, tls: ssl.SSLContext | None) -> bool:
     """Whether the protocol header is answered with a method frame (type 1) and not only accepted."""
     try:
-        with socket.create_connection((host, port), timeout=2) as connection:
+        with contextlib.ExitStack() as stack:
+            connection = stack.enter_context(socket.create_connection((host, port), timeout=2))
             connection.settimeout(5)
+            if tls is not None:
+                connection = stack.enter_context(tls.wrap_socket(connection, server_hostname=host))
             connection.sendall(b"AMQP\x00\x00\x09\x01")
             return connection.recv(1) == b"\x01"
     except OSError:
