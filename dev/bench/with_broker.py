@@ -1,7 +1,7 @@
-"""Runs a command with brokers of its own: `python -m bench.with_broker -- COMMAND...`.
+"""Runs a command with a broker of its own: `python -m bench.with_broker [--both | --newest] -- COMMAND...`.
 
-The command finds the AMQP address of this machine's RabbitMQ in `TROVE_TEST_BROKER`, and that of a RabbitMQ 4 in `TROVE_TEST_BROKER_4`;
-both end with it. With `--newest` the first is the RabbitMQ 4, too.
+The command finds the broker's AMQP address in `TROVE_TEST_BROKER`; the broker ends with it. `--both` adds a RabbitMQ 4 from a base root
+(made when it is missing) as `TROVE_TEST_BROKER_4`; with `--newest` that one is both.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from .session import Session
 
 
 def main(arguments: list[str]) -> int:
-    newest = arguments[:1] == ["--newest"]
-    arguments = arguments[newest:]
+    which = arguments.pop(0) if arguments[:1] in (["--both"], ["--newest"]) else ""
     if arguments[:1] != ["--"] or len(arguments) < 2:
         raise SystemExit(__doc__)
     with Session() as session:
-        new = Rabbit(session, root=base_root("rabbitmq-4")).start()
-        usual = new if newest else Rabbit(session).start()
-        urls = {"TROVE_TEST_BROKER": usual.url(scheme="amqp"), "TROVE_TEST_BROKER_4": new.url(scheme="amqp")}
-        environment = {**os.environ, **urls}
+        brokers: dict[str, Rabbit] = {}
+        if which:
+            brokers["TROVE_TEST_BROKER_4"] = Rabbit(session, root=base_root("rabbitmq-4")).start()
+        brokers["TROVE_TEST_BROKER"] = brokers["TROVE_TEST_BROKER_4"] if which == "--newest" else Rabbit(session).start()
+        environment = dict(os.environ, **{name: broker.url(scheme="amqp") for name, broker in brokers.items()})
         return subprocess.run(arguments[1:], env=environment, stdin=subprocess.DEVNULL, check=False).returncode
 
 
