@@ -45,7 +45,8 @@ impl Broker {
     pub fn new(settings: Arc<Settings>) -> Self {
         if settings.broker.tls.as_ref().is_some_and(|tls| tls.ca_file.is_none()) {
             tracing::warn!(
-                "nothing tells that the message broker is the right one: ssl is on without ssl_ca_file, so its certificate is not verified. Set ssl_ca_file to the authority that signed it"
+                "the message broker's certificate is not verified, so anybody between could pose as the broker: ssl is on without ssl_ca_file. \
+                 Set ssl_ca_file to the authority that signed the certificate"
             );
         }
         Broker { settings, next: AtomicUsize::new(0) }
@@ -119,8 +120,7 @@ impl Broker {
         let step = match self.settings.broker.failover {
             FailoverStrategy::RoundRobin => 1,
             // Any other.
-            FailoverStrategy::Shuffle if count > 1 => 1 + (chance() * (count - 1) as f64) as usize % (count - 1),
-            FailoverStrategy::Shuffle => 0,
+            FailoverStrategy::Shuffle => 1 + chance_below(count.saturating_sub(1)),
         };
         (index + step) % count
     }
@@ -157,6 +157,11 @@ impl Broker {
 /// From 0 to 1. Ids are random: no other source of chance is needed.
 fn chance() -> f64 {
     f64::from(uuid::Uuid::new_v4().as_fields().0) / f64::from(u32::MAX)
+}
+
+/// Of the numbers below `end`; 0 when there is none.
+fn chance_below(end: usize) -> usize {
+    usize::try_from(uuid::Uuid::new_v4().as_fields().0).unwrap_or(0).checked_rem(end).unwrap_or(0)
 }
 
 fn purpose_name(purpose: ConnectionPurpose) -> &'static str {
@@ -214,5 +219,34 @@ fn hint(error: &lapin::Error) -> &'static str {
         " (check the virtual host in transport_url, and the user's permissions on it)"
     } else {
         ""
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    fn broker(hosts: usize, strategy: &str) -> Broker {
+        let hosts = (0..hosts).map(|number| format!("h{number}")).collect::<Vec<_>>().join(",");
+        let text = format!(
+            "[DEFAULT]\nguest_id = g\ndatastore_manager = mysql\ntransport_url = rabbit://{hosts}/\n\
+             [oslo_messaging_rabbit]\nkombu_failover_strategy = {strategy}\n"
+        );
+        Broker::new(Arc::new(Settings::from_text("a.conf", &text).unwrap()))
+    }
+
+    #[test]
+    fn the_next_broker_is_the_next_of_the_list_or_any_other() {
+        let ring = broker(3, "round-robin");
+        assert_eq!([0, 1, 2].map(|index| ring.after(index)), [1, 2, 0]);
+        let shuffled = broker(4, "shuffle");
+        // Chance leaves one out once in 10^25 runs.
+        let seen: BTreeSet<usize> = (0..200).map(|_| shuffled.after(1)).collect();
+        assert_eq!(seen, BTreeSet::from([0, 2, 3]));
+        for strategy in ["round-robin", "shuffle"] {
+            assert_eq!(broker(1, strategy).after(0), 0);
+        }
     }
 }

@@ -7,7 +7,7 @@ use lapin::types::{AMQPValue, FieldTable};
 use lapin::{Connection, ConnectionProperties, ExchangeKind};
 use serde_json::{Value, json};
 
-use crate::support::{Guest, Peer, shared_broker, transport_url};
+use crate::support::{Guest, Peer, Rabbit, shared_broker, transport_url};
 
 /// Cases at a time: two cores, and each has an agent.
 const AT_ONCE: usize = 4;
@@ -256,5 +256,23 @@ async fn a_queue_somebody_else_holds_is_told_and_had_when_it_is_free() {
         connection.close(200, "OK".into()).await.unwrap();
         guest.consuming(1).await;
         guest.wire().await.ping().await;
+    }
+}
+
+/// RabbitMQ 4 may be told to have no transient queues that are not exclusive; then quorum queues are what works.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_without_transient_queues_says_so_and_has_quorum_queues() {
+    let rabbit = Rabbit::start_4("deprecated_features.permit.transient_nonexcl_queues = false\n").await;
+    let broker = rabbit.url();
+    let guest = Guest::new(&broker, "");
+    guest.start();
+    guest.logged("this broker permits no transient queues", 1).await;
+    guest.logged("DEBUG failed to consume the guest's queue", 2).await;
+    assert_eq!(guest.log().matches("this broker permits no transient queues").count(), 1, "{}", guest.log());
+    drop(guest);
+    let peer = Peer::start();
+    let options = json!({"rabbit_quorum_queue": true, "rabbit_transient_quorum_queue": true});
+    for (told, agent_first) in [(false, false), (false, true), (true, true)] {
+        works(&broker, &peer, &Case { options: options.clone(), told, agent_first }).await;
     }
 }
