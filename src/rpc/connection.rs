@@ -14,7 +14,7 @@ use secrecy::ExposeSecret;
 use tokio_util::sync::CancellationToken;
 
 use super::tls;
-use crate::config::{BrokerHost, FailoverStrategy, LoginMethod, Settings};
+use crate::config::{BrokerHost, BrokerSettings, FailoverStrategy, LoginMethod, Settings};
 use crate::error::{Error, Result, ResultExt};
 
 /// How long one host may take for TCP, TLS and the AMQP handshake together.
@@ -204,10 +204,24 @@ async fn connect_to(settings: &Settings, host: &BrokerHost, purpose: ConnectionP
             None => Ok(stream),
         }
     };
-    Connection::connector(uri, runtime, connect, properties).await.map_err(|error| {
-        let refusal = tls::refusal(&error, broker.tls.as_ref());
-        Error::guest(refusal.unwrap_or_else(|| format!("{error}{}", hint(&error))))
-    })
+    match Connection::connector(uri, runtime, connect, properties).await {
+        Ok(connection) => Ok(connection),
+        Err(error) => Err(Error::guest(explained(error, broker, host).await)),
+    }
+}
+
+async fn explained(error: lapin::Error, broker: &BrokerSettings, host: &BrokerHost) -> String {
+    if let Some(refusal) = tls::refusal(&error) {
+        return refusal;
+    }
+    if tls::is_sudden(&error) {
+        let (settings, name, port) = (broker.tls.clone(), host.host.clone(), host.port);
+        let diagnosis = tokio::task::spawn_blocking(move || tls::diagnose(settings.as_ref(), &name, port));
+        if let Ok(Some(advice)) = diagnosis.await {
+            return format!("{error}: {advice}");
+        }
+    }
+    format!("{error}{}", hint(&error))
 }
 
 /// What an operator can do about the commonest refusals.

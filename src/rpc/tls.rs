@@ -4,8 +4,9 @@
 //! of `ssl_ca_file` alone, and verifies nothing without that file.
 
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, TcpStream, ToSocketAddrs};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use camino::Utf8Path;
 use lapin::tcp::OpensslConnector;
@@ -13,7 +14,7 @@ use lapin::{Error as LapinError, ErrorKind};
 use openssl::error::ErrorStack;
 use openssl::nid::Nid;
 use openssl::pkey::{PKey, Private};
-use openssl::ssl::{SslConnectorBuilder, SslMethod, SslVerifyMode, SslVersion};
+use openssl::ssl::{HandshakeError, SslConnectorBuilder, SslMethod, SslVerifyMode, SslVersion};
 use openssl::x509::store::X509StoreBuilder;
 use openssl::x509::{X509, X509Ref, X509StoreContextRef};
 
@@ -77,29 +78,48 @@ impl Connector {
     }
 }
 
-/// The words of [`Connector::explain`], when this is what ended a connection; else what is known of a connection that broke later.
-pub(super) fn refusal(error: &LapinError, tls: Option<&TlsSettings>) -> Option<String> {
+/// The words of [`Connector::explain`], when this is what ended a connection.
+pub(super) fn refusal(error: &LapinError) -> Option<String> {
+    let ErrorKind::IOError(io) = error.kind() else { return None };
+    io.get_ref()?.downcast_ref::<Refusal>().map(Refusal::to_string)
+}
+
+/// Why a broker that lets TCP through ends the connection, if TLS has to do with it.
+///
+/// The first attempt may not hear it: with TLS 1.3 the broker judges our certificate after the handshake, when lapin writes already, and what
+/// is written to a closed connection can cost the alert. So it is asked once more, and nothing written. Blocks for a few seconds at most.
+pub(super) fn diagnose(tls: Option<&TlsSettings>, host: &str, port: u16) -> Option<&'static str> {
+    let stream = (host, port).to_socket_addrs().ok()?.find_map(|address| TcpStream::connect_timeout(&address, DIAGNOSIS_TIMEOUT).ok())?;
+    stream.set_read_timeout(Some(DIAGNOSIS_TIMEOUT)).ok()?;
+    stream.set_write_timeout(Some(DIAGNOSIS_TIMEOUT)).ok()?;
+    let Some(tls) = tls else {
+        let mut builder = OpensslConnector::builder(SslMethod::tls_client()).ok()?;
+        builder.set_verify(SslVerifyMode::NONE);
+        return match builder.build().connect(host, stream) {
+            Ok(_) => Some(IS_TLS),
+            Err(HandshakeError::Failure(failed)) => codes(failed.error()).iter().any(|code| *code >= FIRST_ALERT).then_some(IS_TLS),
+            Err(_) => None,
+        };
+    };
+    let mut stream = Connector::new(tls, host).ok()?.connector.connect(host, stream).ok()?;
+    // The broker waits for a header: what comes before is an alert.
+    let error = stream.ssl_read(&mut [0]).err()?;
+    codes(&error).iter().find_map(|code| advice(*code, Stage::Later))
+}
+
+/// Whether [`diagnose`] may know more.
+pub(super) fn is_sudden(error: &LapinError) -> bool {
     match error.kind() {
-        ErrorKind::IOError(io) => {
-            if let Some(refusal) = io.get_ref().and_then(|inner| inner.downcast_ref::<Refusal>()) {
-                return Some(refusal.to_string());
-            }
-            let tls = tls?;
-            let known = reasons(io).iter().find_map(|reason| advice(*reason, Stage::Later));
-            // With TLS 1.3 the broker judges our certificate after the handshake, and may be gone before it is heard.
-            let unheard = || (is_ending(io) && tls.cert_file.is_none()).then_some(NO_CERTIFICATE);
-            known.or_else(unheard).map(|advice| format!("the broker ended the connection after the TLS handshake: {io}: {advice}"))
-        }
-        // The first byte of a TLS record is no AMQP frame.
-        ErrorKind::ParsingError(_) | ErrorKind::InvalidProtocolVersion(_) if tls.is_none() => {
-            Some(format!("{error}: what answers does not speak plain AMQP; if this port is for TLS, set ssl = true"))
-        }
-        _ => None,
+        ErrorKind::IOError(io) => is_ending(io) || !reasons(io).is_empty(),
+        ErrorKind::ParsingError(_) | ErrorKind::InvalidProtocolVersion(_) | ErrorKind::InvalidConnectionState(_) => true,
+        _ => false,
     }
 }
 
+/// For each step of a diagnosis.
+const DIAGNOSIS_TIMEOUT: Duration = Duration::from_secs(2);
+const IS_TLS: &str = "this port of the broker is for TLS: set ssl = true, or use the one without (usually 5672) in transport_url";
 const ENDED: &str = "the broker ended the connection; is this its port for TLS, and does it have a certificate?";
-const NO_CERTIFICATE: &str = "if the broker demands a client certificate, set ssl_cert_file and ssl_key_file";
 const NOT_TLS: &str = "what answers does not speak TLS: use the broker's port for TLS (usually 5671) in transport_url, or set ssl = false";
 const VERSIONS: &str = "guest and broker have no version of TLS in common: check ssl_version, and ssl_options.versions of the broker";
 
@@ -110,7 +130,10 @@ enum Stage {
     Later,
 }
 
-/// By OpenSSL's reason codes (sslerr.h); those above 1000 are alerts the broker sent.
+/// OpenSSL's reason codes from here on are alerts that the broker sent.
+const FIRST_ALERT: i32 = 1000;
+
+/// By OpenSSL's reason codes (sslerr.h).
 fn advice(reason: i32, stage: Stage) -> Option<&'static str> {
     match reason {
         // WRONG_VERSION_NUMBER, PACKET_LENGTH_TOO_LONG, HTTP_REQUEST
@@ -137,8 +160,11 @@ fn advice(reason: i32, stage: Stage) -> Option<&'static str> {
 
 fn reasons(error: &io::Error) -> Vec<i32> {
     let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<openssl::ssl::Error>());
-    let stack = inner.and_then(openssl::ssl::Error::ssl_error);
-    stack.map_or_else(Vec::new, |stack| stack.errors().iter().map(openssl::error::Error::reason_code).collect())
+    inner.map_or_else(Vec::new, codes)
+}
+
+fn codes(error: &openssl::ssl::Error) -> Vec<i32> {
+    error.ssl_error().map_or_else(Vec::new, |stack| stack.errors().iter().map(openssl::error::Error::reason_code).collect())
 }
 
 fn is_ending(error: &io::Error) -> bool {
