@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pymysql
 
@@ -96,10 +97,10 @@ ACCESS_DENIED = (1045, 1130, 1698, 1862)
 class Deployment:
     """One broker and one controller; `launch` boots guests."""
 
-    def __init__(self, session: Session, tls: bool = False) -> None:
+    def __init__(self, session: Session, tls: bool = False, rabbit_root: Path | None = None) -> None:
         self.session = session
         self.host = join_bridge(session)
-        self.rabbit = Rabbit(session, ("127.0.0.1", self.host), tls=tls)
+        self.rabbit = Rabbit(session, ("127.0.0.1", self.host), rabbit_root, tls)
         self.controller = Controller(session, self.rabbit, self.host)
         # Every server placed so far, for whoever looks through all their logs.
         self.servers: list[Server] = []

@@ -175,7 +175,12 @@ class Rabbit:
         cert, key = authority.issue("broker", self.hosts)
         client_cert, client_key = authority.issue("client")
         self.client_files = {"ssl_ca_file": authority.file, "ssl_cert_file": client_cert, "ssl_key_file": client_key}
-        return TLS_CONFIGURATION.format(ca=authority.file, cert=cert, key=key)
+        inside = Path(self._inside())
+        return TLS_CONFIGURATION.format(ca=inside / authority.file.name, cert=inside / cert.name, key=inside / key.name)
+
+    def _inside(self) -> str:
+        """The node's directory as the node sees it."""
+        return enter_root.INSIDE if self._root else str(self._directory)
 
     def _owner(self) -> tuple[int, int]:
         """User and group `rabbitmq`, whose numbers differ from root to root."""
@@ -184,7 +189,7 @@ class Rabbit:
         return int(fields[2]), int(fields[3])
 
     def _environment(self) -> dict[str, str]:
-        directory = enter_root.INSIDE if self._root else str(self._directory)
+        directory = self._inside()
         return {
             "PATH": os.environ.get("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"),
             "LANG": "C.UTF-8",

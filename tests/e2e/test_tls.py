@@ -6,15 +6,17 @@ from collections.abc import Iterator
 
 import pytest
 from bench.deployment import MARIADB, Deployment
+from bench.roots import base_root
 from bench.session import Session
 from bench.waiting import wait_until
 from conftest import prepared
 
 
-@pytest.fixture
-def secured(session: Session) -> Iterator[Deployment]:
+@pytest.fixture(params=["RabbitMQ 3", "RabbitMQ 4"])
+def secured(session: Session, request: pytest.FixtureRequest) -> Iterator[Deployment]:
     """A deployment without any plain connection to its broker."""
-    deployment = Deployment(session, tls=True).start()
+    root = base_root("rabbitmq-4") if request.param == "RabbitMQ 4" else None
+    deployment = Deployment(session, tls=True, rabbit_root=root).start()
     yield deployment
     for server in deployment.servers:
         server.guest.container.stop()
