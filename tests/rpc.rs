@@ -11,6 +11,8 @@ mod bad_input;
 mod brokers;
 #[path = "rpc/calls.rs"]
 mod calls;
+#[path = "rpc/certificates.rs"]
+mod certificates;
 #[path = "rpc/database.rs"]
 mod database;
 #[path = "rpc/faults.rs"]
@@ -31,3 +33,7 @@ mod secure;
 mod status;
 #[path = "rpc/support.rs"]
 mod support;
+#[path = "rpc/tls.rs"]
+mod tls;
+#[path = "rpc/topology.rs"]
+mod topology;

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pymysql
 
@@ -96,10 +97,10 @@ ACCESS_DENIED = (1045, 1130, 1698, 1862)
 class Deployment:
     """One broker and one controller; `launch` boots guests."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, tls: bool = False, rabbit_root: Path | None = None) -> None:
         self.session = session
         self.host = join_bridge(session)
-        self.rabbit = Rabbit(session, ("127.0.0.1", self.host))
+        self.rabbit = Rabbit(session, ("127.0.0.1", self.host), rabbit_root, tls)
         self.controller = Controller(session, self.rabbit, self.host)
         # Every server placed so far, for whoever looks through all their logs.
         self.servers: list[Server] = []
@@ -121,6 +122,8 @@ class Deployment:
         )
         guest = Guest(self.session, GuestSpec(kind.root, init=init))
         guest.inject(instance.files)
+        # At the paths they have here, which transport_url names.
+        guest.inject({str(path): path.read_text() for path in self.rabbit.client_files.values()})
         planted = [self.controller.auth_token, self.controller.service_password, self.rabbit.password]
         planted += [instance.key] if instance.key else []
         server = Server(kind, guest, instance, planted)

@@ -25,7 +25,7 @@ pub(super) fn broker_settings(reader: &mut Reader<'_>) -> BrokerSettings {
         None => legacy_virtual_host,
     };
     let tls = tls_settings(reader);
-    let quorum = quorum_settings(reader);
+    let quorum = reader.optional_flag(RABBIT, "rabbit_quorum_queue");
     let told_durable = reader.optional_flag(RABBIT, "amqp_durable_queues");
     BrokerSettings {
         hosts: if hosts.is_empty() { legacy_hosts } else { hosts },
@@ -34,10 +34,11 @@ pub(super) fn broker_settings(reader: &mut Reader<'_>) -> BrokerSettings {
         login_method: reader.word(RABBIT, "rabbit_login_method").unwrap_or(LoginMethod::AmqPlain),
         heartbeat: reader.seconds(RABBIT, "heartbeat_timeout_threshold"),
         // Quorum queues are durable whatever `amqp_durable_queues` says.
-        durable: if quorum.is_some() { Some(true) } else { told_durable },
-        auto_delete: reader.flag(RABBIT, "amqp_auto_delete"),
+        durable: if quorum == Some(true) { Some(true) } else { told_durable },
+        auto_delete: reader.optional_flag(RABBIT, "amqp_auto_delete"),
         ha_queues: reader.flag(RABBIT, "rabbit_ha_queues"),
         quorum,
+        quorum_limits: quorum_limits(reader),
         prefetch: reader.number(RABBIT, "rabbit_qos_prefetch_count"),
         cancel_on_failover: reader.flag(RABBIT, "enable_cancel_on_failover"),
         reconnect_delay: reader.seconds(RABBIT, "kombu_reconnect_delay"),
@@ -133,12 +134,10 @@ fn tls_settings(reader: &mut Reader<'_>) -> Option<TlsSettings> {
     wanted.then_some(settings)
 }
 
-fn quorum_settings(reader: &mut Reader<'_>) -> Option<QuorumSettings> {
-    let wanted = reader.flag(RABBIT, "rabbit_quorum_queue");
-    let settings = QuorumSettings {
+fn quorum_limits(reader: &mut Reader<'_>) -> QuorumSettings {
+    QuorumSettings {
         delivery_limit: reader.number(RABBIT, "rabbit_quorum_delivery_limit"),
         max_memory_length: reader.number(RABBIT, "rabbit_quorum_max_memory_length"),
         max_memory_bytes: reader.number(RABBIT, "rabbit_quorum_max_memory_bytes"),
-    };
-    wanted.then_some(settings)
+    }
 }

@@ -123,32 +123,35 @@ pub const OPTIONS: &[OptionSpec] = &[
     rabbit("ssl_version", Choice(&["", "sslv23", "tlsv1", "tlsv1_1", "tlsv1_2"]))
         .default("")
         .aliases(&[(RABBIT, "kombu_ssl_version"), (DEFAULT, "kombu_ssl_version")])
-        .doc("K T Z M", "One version of TLS; empty or `sslv23` negotiates."),
+        .doc("K T Z M", "The one version of TLS to speak; empty or `sslv23` negotiates the newest."),
     rabbit("ssl_key_file", Path)
         .aliases(&[(RABBIT, "kombu_ssl_keyfile"), (DEFAULT, "kombu_ssl_keyfile")])
-        .doc("K T Z M", "Key of the client certificate."),
+        .doc("K T Z M", "Key of the client certificate, without a passphrase; looked for in `ssl_cert_file` when not set."),
     rabbit("ssl_cert_file", Path)
         .aliases(&[(RABBIT, "kombu_ssl_certfile"), (DEFAULT, "kombu_ssl_certfile")])
-        .doc("K T Z M", "Client certificate."),
+        .doc("K T Z M", "Client certificate, followed by the authorities between it and one the broker knows."),
     rabbit("ssl_ca_file", Path)
         .aliases(&[(RABBIT, "kombu_ssl_ca_certs"), (DEFAULT, "kombu_ssl_ca_certs")])
-        .doc("K T Z M", "Authorities the broker's certificate is checked against. Trove's agent checks it only when this is set."),
+        .doc("K T Z M", "Authorities the broker's certificate must be from; no others count. Without it nothing is verified, and the log says so (docs/broker.md)."),
     rabbit("ssl_enforce_hostname_verification", Bool)
         .default("true")
         .doc("M", "Whether the certificate must name the broker, when `ssl_ca_file` is set."),
     rabbit("rabbit_login_method", Choice(&["AMQPLAIN", "PLAIN", "EXTERNAL"]))
         .default("AMQPLAIN")
         .aliases(&[(DEFAULT, "rabbit_login_method")])
-        .doc("K T Z M", "SASL mechanism."),
+        .doc("K T Z M", "SASL mechanism. `EXTERNAL` is by client certificate."),
     rabbit("amqp_durable_queues", Bool)
         .aliases(&[(DEFAULT, "rabbit_durable_queues"), (DEFAULT, "amqp_durable_queues")])
         .doc("K T Z M", "Durable queues and exchange (oslo's default: false). Without it the agent finds out from the broker."),
-    rabbit("amqp_auto_delete", Bool).default("false").aliases(&[(DEFAULT, "amqp_auto_delete")]).doc("K T Z M", "Queues delete themselves."),
+    rabbit("amqp_auto_delete", Bool)
+        .aliases(&[(DEFAULT, "amqp_auto_delete")])
+        .doc("K T Z M", "Queues and exchange delete themselves (oslo's default: false). Without it, likewise."),
     rabbit("rabbit_ha_queues", Bool)
         .default("false")
         .aliases(&[(DEFAULT, "rabbit_ha_queues")])
         .doc("K T Z M", "Declare queues with `x-ha-policy: all`."),
-    rabbit("rabbit_quorum_queue", Bool).default("false").doc("Z M", "Declare quorum queues, which are durable."),
+    rabbit("rabbit_quorum_queue", Bool)
+        .doc("Z M", "Declare quorum queues, which are durable (oslo's default: false). Without it, likewise."),
     rabbit("rabbit_quorum_delivery_limit", Int(0, u32::MAX as i64)).default("0").doc("Z M", "Redeliveries of one message; 0 is no limit."),
     rabbit("rabbit_quorum_max_memory_length", Int(0, u32::MAX as i64))
         .default("0")
@@ -174,7 +177,7 @@ pub const OPTIONS: &[OptionSpec] = &[
         .doc("T Z M", "Seconds to wait for a reply queue that is not there."),
     rabbit("kombu_failover_strategy", Choice(&["round-robin", "shuffle"]))
         .default("round-robin")
-        .doc("T Z M", "How the next broker is chosen."),
+        .doc("T Z M", "Which broker comes after one that failed: the next of the list, or any other."),
     rabbit("rabbit_retry_interval", Int(1, LONGEST_WAIT))
         .default("1")
         .aliases(&[(DEFAULT, "rabbit_retry_interval")])

@@ -121,12 +121,14 @@ pub struct BrokerSettings {
     pub heartbeat: Duration,
     /// `amqp_durable_queues` or `rabbit_quorum_queue`: D of the reference; `None` when the guest was not told.
     pub durable: Option<bool>,
-    /// `amqp_auto_delete`.
-    pub auto_delete: bool,
+    /// `amqp_auto_delete`; `None` when the guest was not told.
+    pub auto_delete: Option<bool>,
     /// `rabbit_ha_queues`.
     pub ha_queues: bool,
-    /// `rabbit_quorum_queue` and its limits.
-    pub quorum: Option<QuorumSettings>,
+    /// `rabbit_quorum_queue`; `None` when the guest was not told.
+    pub quorum: Option<bool>,
+    /// Limits of quorum queues.
+    pub quorum_limits: QuorumSettings,
     /// `rabbit_qos_prefetch_count`; zero is unlimited.
     pub prefetch: u16,
     /// `enable_cancel_on_failover`.

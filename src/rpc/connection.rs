@@ -7,13 +7,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use lapin::tcp::{OwnedIdentity, OwnedTLSConfig};
+use lapin::tcp::{AMQPUriTcpExt, TLSConfig};
 use lapin::uri::{AMQPAuthority, AMQPQueryString, AMQPScheme, AMQPUri, AMQPUserInfo, SASLMechanism};
 use lapin::{Connection, ConnectionProperties};
 use secrecy::ExposeSecret;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{BrokerHost, BrokerSettings, LoginMethod, Settings};
+use super::tls;
+use crate::config::{BrokerHost, BrokerSettings, FailoverStrategy, LoginMethod, Settings};
 use crate::error::{Error, Result, ResultExt};
 
 /// How long one host may take for TCP, TLS and the AMQP handshake together.
@@ -42,6 +43,12 @@ pub struct Broker {
 impl Broker {
     /// Nothing is connected yet.
     pub fn new(settings: Arc<Settings>) -> Self {
+        if settings.broker.tls.as_ref().is_some_and(|tls| tls.ca_file.is_none()) {
+            tracing::warn!(
+                "the message broker's certificate is not verified, so anybody between could pose as the broker: ssl is on without ssl_ca_file. \
+                 Set ssl_ca_file to the authority that signed the certificate"
+            );
+        }
         Broker { settings, next: AtomicUsize::new(0) }
     }
 
@@ -105,15 +112,26 @@ impl Broker {
 
     /// Whoever connects next tries another broker: this one lets us in but does not have what we need.
     pub(super) fn next_host(&self) {
-        self.next.fetch_add(1, Ordering::Relaxed);
+        let index = self.next.load(Ordering::Relaxed);
+        self.next.store(self.after(index), Ordering::Relaxed);
+    }
+
+    /// Which host comes after one that failed (`kombu_failover_strategy`).
+    fn after(&self, index: usize) -> usize {
+        let count = self.settings.broker.hosts.len();
+        let step = match self.settings.broker.failover {
+            FailoverStrategy::RoundRobin => 1,
+            // Any other.
+            FailoverStrategy::Shuffle => 1 + chance_below(count.saturating_sub(1)),
+        };
+        (index + step) % count
     }
 
     /// What oslo waits before it connects again (`kombu_reconnect_delay`, `kombu_reconnect_splay`).
     pub(super) async fn pause_before_reconnecting(&self, cancel: &CancellationToken) {
         let broker = &self.settings.broker;
-        // Ids are random: no other source of chance is needed to keep guests from coming back all at once.
-        let share = f64::from(uuid::Uuid::new_v4().as_fields().0) / f64::from(u32::MAX);
-        let pause = broker.reconnect_delay + broker.reconnect_splay.mul_f64(share);
+        // To keep guests from coming back all at once.
+        let pause = broker.reconnect_delay + broker.reconnect_splay.mul_f64(chance());
         tokio::select! {
             // Cancel-safe: a timer.
             () = tokio::time::sleep(pause) => {}
@@ -132,10 +150,20 @@ impl Broker {
         };
         if result.is_err() {
             // Only the first of two connections to notice moves on, so that they do not skip a host between them.
-            self.next.compare_exchange(index, (index + 1) % hosts.len(), Ordering::Relaxed, Ordering::Relaxed).ok();
+            self.next.compare_exchange(index, self.after(index), Ordering::Relaxed, Ordering::Relaxed).ok();
         }
         result.action(format!("connect to {place}"))
     }
+}
+
+/// From 0 to 1. Ids are random: no other source of chance is needed.
+fn chance() -> f64 {
+    f64::from(uuid::Uuid::new_v4().as_fields().0) / f64::from(u32::MAX)
+}
+
+/// Of the numbers below `end`; 0 when there is none.
+fn chance_below(end: usize) -> usize {
+    usize::try_from(uuid::Uuid::new_v4().as_fields().0).unwrap_or(0).checked_rem(end).unwrap_or(0)
 }
 
 fn purpose_name(purpose: ConnectionPurpose) -> &'static str {
@@ -145,7 +173,8 @@ fn purpose_name(purpose: ConnectionPurpose) -> &'static str {
 async fn connect_to(settings: &Settings, host: &BrokerHost, purpose: ConnectionPurpose) -> Result<Connection> {
     let broker = &settings.broker;
     let uri = AMQPUri {
-        scheme: if broker.tls.is_some() { AMQPScheme::AMQPS } else { AMQPScheme::AMQP },
+        // Of the TCP connection below; TLS comes on top.
+        scheme: AMQPScheme::AMQP,
         authority: AMQPAuthority {
             userinfo: AMQPUserInfo { username: host.user.clone(), password: host.password.expose_secret().to_owned() },
             host: host.host.clone(),
@@ -167,20 +196,34 @@ async fn connect_to(settings: &Settings, host: &BrokerHost, purpose: ConnectionP
     let name = format!("trove-guestagent:{}:{}:{}", std::process::id(), settings.guest_id, purpose_name(purpose));
     let properties = ConnectionProperties::default().with_connection_name(name.into());
     let runtime = lapin::runtime::default_runtime().map_err(|error| Error::guest(format!("no runtime for AMQP: {error}")))?;
-    Connection::connect_uri_with_config(uri, properties, tls_config(broker)?, runtime)
-        .await
-        .map_err(|error| Error::guest(format!("{error}{}", hint(&error))))
+    let connector = broker.tls.as_ref().map(|tls| tls::Connector::new(tls, &host.host)).transpose()?;
+    let connect = async move |uri: AMQPUri, runtime| {
+        let stream = uri.connect_with_config_async(TLSConfig::default(), &runtime).await?;
+        match &connector {
+            Some(connector) => {
+                stream.into_openssl(connector.openssl(), &uri.authority.host).await.map_err(|error| connector.explain(error))
+            }
+            None => Ok(stream),
+        }
+    };
+    match Connection::connector(uri, runtime, connect, properties).await {
+        Ok(connection) => Ok(connection),
+        Err(error) => Err(Error::guest(explained(error, broker, host).await)),
+    }
 }
 
-fn tls_config(broker: &BrokerSettings) -> Result<OwnedTLSConfig> {
-    let Some(tls) = &broker.tls else { return Ok(OwnedTLSConfig::default()) };
-    let read = |path: &camino::Utf8PathBuf| std::fs::read(path).action(format!("read {path}"));
-    let identity = match (&tls.cert_file, &tls.key_file) {
-        (Some(cert), Some(key)) => Some(OwnedIdentity::PKCS8 { pem: read(cert)?, key: read(key)? }),
-        _ => None,
-    };
-    let cert_chain = tls.ca_file.as_ref().map(|path| std::fs::read_to_string(path).action(format!("read {path}"))).transpose()?;
-    Ok(OwnedTLSConfig { identity, cert_chain })
+async fn explained(error: lapin::Error, broker: &BrokerSettings, host: &BrokerHost) -> String {
+    if let Some(refusal) = tls::refusal(&error) {
+        return refusal;
+    }
+    if tls::is_sudden(&error) {
+        let (settings, name, port) = (broker.tls.clone(), host.host.clone(), host.port);
+        let diagnosis = tokio::task::spawn_blocking(move || tls::diagnose(settings.as_ref(), &name, port));
+        if let Ok(Some(advice)) = diagnosis.await {
+            return format!("{error}: {advice}");
+        }
+    }
+    format!("{error}{}", hint(&error))
 }
 
 /// What an operator can do about the commonest refusals.
@@ -192,5 +235,34 @@ fn hint(error: &lapin::Error) -> &'static str {
         " (check the virtual host in transport_url, and the user's permissions on it)"
     } else {
         ""
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    fn broker(hosts: usize, strategy: &str) -> Broker {
+        let hosts = (0..hosts).map(|number| format!("h{number}")).collect::<Vec<_>>().join(",");
+        let text = format!(
+            "[DEFAULT]\nguest_id = g\ndatastore_manager = mysql\ntransport_url = rabbit://{hosts}/\n\
+             [oslo_messaging_rabbit]\nkombu_failover_strategy = {strategy}\n"
+        );
+        Broker::new(Arc::new(Settings::from_text("a.conf", &text).unwrap()))
+    }
+
+    #[test]
+    fn the_next_broker_is_the_next_of_the_list_or_any_other() {
+        let ring = broker(3, "round-robin");
+        assert_eq!([0, 1, 2].map(|index| ring.after(index)), [1, 2, 0]);
+        let shuffled = broker(4, "shuffle");
+        // Chance leaves one out once in 10^25 runs.
+        let seen: BTreeSet<usize> = (0..200).map(|_| shuffled.after(1)).collect();
+        assert_eq!(seen, BTreeSet::from([0, 2, 3]));
+        for strategy in ["round-robin", "shuffle"] {
+            assert_eq!(broker(1, strategy).after(0), 0);
+        }
     }
 }

@@ -19,6 +19,8 @@ mod recovery;
 mod reply;
 mod request;
 mod server;
+mod shape;
+mod tls;
 mod topology;
 mod work;
 

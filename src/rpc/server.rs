@@ -172,7 +172,7 @@ impl RpcServer {
     fn not_consuming(&self, error: &lapin::Error, failures: u32) {
         let queue = topology::queue_name(&self.settings);
         if failures == 0 {
-            tracing::error!(%error, queue, "failed to consume the guest's queue; trying again. Check that its properties in the broker fit this guest's [oslo_messaging_rabbit] options");
+            tracing::error!(%error, queue, advice = topology::advice(error), "failed to consume the guest's queue; trying again");
         } else {
             tracing::debug!(%error, queue, "failed to consume the guest's queue");
         }

@@ -1,18 +1,23 @@
-//! Exchanges and queues: names, flags, and the order in which they are found or made.
+//! Exchanges and queues: names, and the order in which they are found or made.
 //!
 //! The task manager may have made the queue before this guest existed, with properties only it knows. What exists is used
-//! as it is found; what does not is declared from the configuration; a race is settled by looking again.
-//! (oslo_messaging/_drivers/impl_rabbit.py: declare_topic_consumer.)
+//! as it is found. What does not is declared from the configuration; what that leaves open is learned from the controller's own queue
+//! and exchange; a race is settled by looking again. (oslo_messaging/_drivers/impl_rabbit.py: declare_topic_consumer.)
 
 use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
-use lapin::types::{AMQPValue, FieldTable, LongString, ShortString};
+use lapin::types::FieldTable;
 use lapin::{Channel, Connection, ErrorKind, ExchangeKind};
 
-use crate::config::{BrokerSettings, Settings};
+use super::shape::Shape;
+use crate::config::Settings;
 
 /// AMQP reply codes the agent tells apart (AMQP 0-9-1, section 1.2).
+const ACCESS_REFUSED: u16 = 403;
 const NOT_FOUND: u16 = 404;
+const RESOURCE_LOCKED: u16 = 405;
 const PRECONDITION_FAILED: u16 = 406;
+/// Each refusal names one property, and there are two flags and four arguments.
+const MOST_GUESSES: usize = 8;
 
 /// Name of the guest's queue, which is also its routing key.
 pub(super) fn queue_name(settings: &Settings) -> String {
@@ -36,103 +41,146 @@ pub(super) async fn ensure(connection: &Connection, settings: &Settings) -> lapi
     Ok(channel)
 }
 
-/// Finds the exchange, or declares it. A broker's refusal closes the channel, hence a new one for each attempt.
+/// Finds the exchange, or declares it.
 pub(super) async fn ensure_exchange(connection: &Connection, settings: &Settings) -> lapin::Result<Channel> {
-    let found = declare_exchange(connection, settings, Look::Find).await;
-    let made = match found {
-        Err(error) if is_code(&error, NOT_FOUND) => declare_exchange(connection, settings, Look::Make).await,
-        other => other,
-    };
-    match made {
-        Err(error) if is_code(&error, PRECONDITION_FAILED) => declare_exchange(connection, settings, Look::Find).await,
+    let exchange = Object::Exchange(&settings.control_exchange);
+    match exchange.find(connection).await {
+        Err(error) if is_code(&error, NOT_FOUND) => exchange.make(connection, &Shape::of_exchange(&settings.broker)).await,
         other => other,
     }
 }
 
-/// Likewise the queue. A guest that was not told copies the durability of the exchange, which the controller's servers
-/// declared from the same option.
+/// Likewise the queue.
 async fn ensure_queue(connection: &Connection, settings: &Settings) -> lapin::Result<Channel> {
-    let found = declare_queue(connection, settings, Look::Find, false).await;
-    let made = match found {
+    let name = queue_name(settings);
+    let queue = Object::Queue(&name);
+    match queue.find(connection).await {
         Err(error) if is_code(&error, NOT_FOUND) => {
-            let durable = match settings.broker.durable {
-                Some(durable) => durable,
-                None => exchange_is_durable(connection, settings).await,
-            };
-            declare_queue(connection, settings, Look::Make, durable).await
+            let learned = learn_of_controller(connection, settings).await;
+            queue.make(connection, &Shape::of_queue(&settings.broker, learned.as_ref())).await
         }
-        other => other,
-    };
-    match made {
-        Err(error) if is_code(&error, PRECONDITION_FAILED) => declare_queue(connection, settings, Look::Find, false).await,
-        other => other,
-    }
-}
-
-/// A passive declaration finds, an active one makes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Look {
-    Find,
-    Make,
-}
-
-async fn declare_exchange(connection: &Connection, settings: &Settings, look: Look) -> lapin::Result<Channel> {
-    let channel = connection.create_channel().await?;
-    let options = ExchangeDeclareOptions {
-        passive: look == Look::Find,
-        durable: settings.broker.durable.unwrap_or(false),
-        auto_delete: settings.broker.auto_delete,
-        ..Default::default()
-    };
-    let name: ShortString = settings.control_exchange.as_str().into();
-    channel.exchange_declare(name, ExchangeKind::Topic, options, FieldTable::default()).await?;
-    Ok(channel)
-}
-
-async fn declare_queue(connection: &Connection, settings: &Settings, look: Look, durable: bool) -> lapin::Result<Channel> {
-    let channel = connection.create_channel().await?;
-    let options =
-        QueueDeclareOptions { passive: look == Look::Find, durable, auto_delete: settings.broker.auto_delete, ..Default::default() };
-    channel.queue_declare(queue_name(settings).as_str().into(), options, queue_arguments(&settings.broker)).await?;
-    Ok(channel)
-}
-
-/// An active declaration as not durable tells: RabbitMQ answers 406 when the exchange is durable.
-async fn exchange_is_durable(connection: &Connection, settings: &Settings) -> bool {
-    let Ok(channel) = connection.create_channel().await else { return false };
-    let options = ExchangeDeclareOptions { durable: false, auto_delete: settings.broker.auto_delete, ..Default::default() };
-    let declared =
-        channel.exchange_declare(settings.control_exchange.as_str().into(), ExchangeKind::Topic, options, FieldTable::default()).await;
-    match declared {
-        Ok(()) => {
-            channel.close(200, "OK".into()).await.ok();
-            false
+        Err(error) => Err(error),
+        Ok(channel) => {
+            tell_contradictions(connection, &queue, settings).await;
+            Ok(channel)
         }
-        Err(error) => is_code(&error, PRECONDITION_FAILED) && error.to_string().contains("durable"),
     }
 }
 
-fn queue_arguments(broker: &BrokerSettings) -> FieldTable {
-    let mut arguments = FieldTable::default();
-    let mut text = |key: &str, value: &str| {
-        arguments.insert(key.into(), AMQPValue::LongString(LongString::from(value)));
-    };
-    if broker.ha_queues {
-        text("x-ha-policy", "all");
+/// What the controllers declare with, if the guest was not told all of it: every server of a controller declares from the same options.
+async fn learn_of_controller(connection: &Connection, settings: &Settings) -> Option<Shape> {
+    let broker = &settings.broker;
+    if broker.durable.is_some() && broker.auto_delete.is_some() && broker.quorum.is_some() {
+        return None;
     }
-    if let Some(quorum) = broker.quorum {
-        text("x-queue-type", "quorum");
-        for (key, value) in [
-            ("x-delivery-limit", quorum.delivery_limit),
-            ("x-max-in-memory-length", quorum.max_memory_length),
-            ("x-max-in-memory-bytes", quorum.max_memory_bytes),
-        ] {
-            if value > 0 {
-                arguments.insert(key.into(), AMQPValue::LongUInt(value));
+    match Object::Queue(&settings.conductor_queue).learn(connection).await {
+        Some(shape) => Some(shape),
+        None => Object::Exchange(&settings.control_exchange).learn(connection).await,
+    }
+}
+
+/// The queue is used all the same; but the next one to be made by this guest might be one the controller refuses.
+async fn tell_contradictions(connection: &Connection, queue: &Object<'_>, settings: &Settings) {
+    let broker = &settings.broker;
+    if broker.durable.is_none() && broker.auto_delete.is_none() && broker.quorum.is_none() {
+        return;
+    }
+    let Some(found) = queue.learn(connection).await else { return };
+    let contradictions = found.contradictions(broker);
+    if !contradictions.is_empty() {
+        tracing::warn!(
+            queue = queue.name(),
+            differs = contradictions.join(", "),
+            "the guest's queue was made with other options than this guest's; it is used as it is. Set the same [oslo_messaging_rabbit] \
+             options for guests and controllers"
+        );
+    }
+}
+
+/// Something the broker has, or has not.
+#[derive(Debug, Clone, Copy)]
+enum Object<'a> {
+    Exchange(&'a str),
+    Queue(&'a str),
+}
+
+impl Object<'_> {
+    fn name(&self) -> &str {
+        match self {
+            Object::Exchange(name) | Object::Queue(name) => name,
+        }
+    }
+
+    /// A passive declaration. A refusal closes the channel, hence a new one for each attempt.
+    async fn find(&self, connection: &Connection) -> lapin::Result<Channel> {
+        let channel = connection.create_channel().await?;
+        self.declare(&channel, &Shape::guess(), true).await?;
+        Ok(channel)
+    }
+
+    /// An active one. Somebody else may have been quicker.
+    async fn make(&self, connection: &Connection, shape: &Shape) -> lapin::Result<Channel> {
+        let channel = connection.create_channel().await?;
+        match self.declare(&channel, shape, false).await {
+            Ok(()) => Ok(channel),
+            // When it is not there even now, the broker does not have the properties at all.
+            Err(error) if is_code(&error, PRECONDITION_FAILED) => self.find(connection).await.map_err(|_| error),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The properties of what exists: RabbitMQ refuses a declaration with others, and names one of them each time. A probe makes nothing,
+    /// because it looks first. `None` when there is nothing, or no permission to ask.
+    async fn learn(&self, connection: &Connection) -> Option<Shape> {
+        let mut shape = Shape::guess();
+        for _ in 0..MOST_GUESSES {
+            let channel = self.find(connection).await.ok()?;
+            match self.declare(&channel, &shape, false).await {
+                Ok(()) => {
+                    channel.close(200, "OK".into()).await.ok();
+                    return Some(shape);
+                }
+                Err(error) if is_code(&error, PRECONDITION_FAILED) && shape.correct(&error.to_string()) => {}
+                Err(error) => {
+                    tracing::debug!(%error, name = self.name(), "the properties cannot be learned");
+                    return None;
+                }
+            }
+        }
+        None
+    }
+
+    async fn declare(&self, channel: &Channel, shape: &Shape, passive: bool) -> lapin::Result<()> {
+        let Shape { durable, auto_delete, ref arguments } = *shape;
+        match *self {
+            Object::Exchange(name) => {
+                let options = ExchangeDeclareOptions { passive, durable, auto_delete, ..Default::default() };
+                channel.exchange_declare(name.into(), ExchangeKind::Topic, options, FieldTable::default()).await
+            }
+            Object::Queue(name) => {
+                let options = QueueDeclareOptions { passive, durable, auto_delete, ..Default::default() };
+                channel.queue_declare(name.into(), options, arguments.clone()).await.map(|_| ())
             }
         }
     }
-    arguments
+}
+
+/// What an operator can do about a queue that cannot be had.
+pub(super) fn advice(error: &lapin::Error) -> &'static str {
+    let text = error.to_string();
+    if text.contains("transient_nonexcl_queues") {
+        "this broker permits no transient queues: set amqp_durable_queues or rabbit_quorum_queue (and for the controllers \
+         rabbit_transient_quorum_queue) in [oslo_messaging_rabbit], or permit them in rabbitmq.conf"
+    } else if is_code(error, ACCESS_REFUSED) {
+        "give the user of transport_url the permissions configure, write and read on this queue and on control_exchange"
+    } else if is_code(error, RESOURCE_LOCKED) {
+        "another connection has the queue for itself: is there a second agent, or a client that declared the queue as exclusive?"
+    } else if is_code(error, PRECONDITION_FAILED) {
+        "the broker does not have a queue with these properties: a quorum queue cannot be amqp_auto_delete, and its limits must be ones this \
+         release of RabbitMQ knows"
+    } else {
+        "check that its properties in the broker fit this guest's [oslo_messaging_rabbit] options"
+    }
 }
 
 fn is_code(error: &lapin::Error, code: u16) -> bool {

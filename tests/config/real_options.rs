@@ -11,6 +11,8 @@ const OTHER_DEFAULTS: &[(&str, &str, &str)] = &[
     ("DEFAULT", "replication_strategy", "likewise"),
     ("DEFAULT", "restore_usage_timeout", "the longest of all releases"),
     ("oslo_messaging_rabbit", "amqp_durable_queues", "unset leaves it to the broker to tell"),
+    ("oslo_messaging_rabbit", "amqp_auto_delete", "likewise"),
+    ("oslo_messaging_rabbit", "rabbit_quorum_queue", "likewise"),
 ];
 
 #[test]

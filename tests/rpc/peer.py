@@ -2,11 +2,15 @@
 
 import concurrent.futures
 import json
+import queue
 import sys
+import tempfile
 import threading
 
+import kombu
 import oslo_messaging as om
 import oslo_messaging.opts
+from oslo_concurrency import lockutils
 from oslo_config import cfg
 from oslo_messaging._metrics import client as metrics
 from oslo_messaging._tracing import client as tracing
@@ -14,6 +18,7 @@ from trove.common import crypto_utils
 from trove.common.rpc import secure_serializer
 from trove.common.rpc import serializer as trove_serializer
 
+HEARD_SECONDS = 30
 OUT = threading.Lock()
 LOCK = threading.Lock()
 
@@ -95,14 +100,68 @@ def declare(job):
     server.wait()
 
 
+class Conductor:
+    """Hears what one guest tells of failures."""
+
+    target = om.Target(version="1.0")
+
+    def __init__(self):
+        self.heard = queue.Queue()
+
+    def notify_exc_info(self, context, serialized_notification, message, exception):
+        self.heard.put({"notification": serialized_notification, "message": message})
+
+
+CONDUCTORS = {}
+
+
+def conduct(job):
+    """Serves the conductor's queue as a conductor does, fanout and all."""
+    conductor = Conductor()
+    server = om.get_rpc_server(
+        transport(job), om.Target(topic="conductor-" + job["guest"], server="conductor-host"), [conductor], executor="threading"
+    )
+    server.start()
+    CONDUCTORS[job["guest"]] = (conductor, server)
+
+
+def heard(job):
+    """The next cast to the conductor."""
+    conductor, _ = CONDUCTORS[job["guest"]]
+    return conductor.heard.get(timeout=HEARD_SECONDS)
+
+
+def dismiss(job):
+    _, server = CONDUCTORS.pop(job["guest"])
+    server.stop()
+    server.wait()
+
+
+def forget_exchange(job):
+    with kombu.Connection(job["url"].replace("rabbit://", "amqp://", 1) + "/") as connection:
+        connection.channel().exchange_delete(job["exchange"])
+
+
 def digest(job):
     text = crypto_utils.decrypt_data(crypto_utils.decode_data(job["data"]), job["key"])
     return json.loads(text)
 
 
+JOBS = {
+    "call": call,
+    "cast": call,
+    "conduct": conduct,
+    "declare": declare,
+    "decrypt": digest,
+    "dismiss": dismiss,
+    "forget_exchange": forget_exchange,
+    "heard": heard,
+}
+
+
 def serve(job):
     try:
-        result = {"call": call, "cast": call, "declare": declare, "decrypt": digest}[job["do"]](job)
+        result = JOBS[job["do"]](job)
         answer = {"id": job["id"], "result": result}
     except BaseException as error:
         answer = {"id": job["id"], "error": type(error).__name__, "text": str(error), "remote": getattr(error, "exc_type", None)}
@@ -111,7 +170,9 @@ def serve(job):
 
 
 def main():
-    with concurrent.futures.ThreadPoolExecutor(256) as pool:
+    # The queue manager of oslo.messaging counts its queues under a lock in a file.
+    with tempfile.TemporaryDirectory() as locks, concurrent.futures.ThreadPoolExecutor(256) as pool:
+        lockutils.set_defaults(locks)
         for line in sys.stdin:
             pool.submit(serve, json.loads(line))
 

@@ -13,6 +13,8 @@ const CONNECT: Duration = Duration::from_secs(3);
 /// A RabbitMQ of one test's own, that may be killed.
 pub(crate) struct Rabbit {
     dir: tempfile::TempDir,
+    /// Base root with another release than this machine's.
+    root: Option<String>,
     pub(crate) port: u16,
     epmd_port: u16,
     dist_port: u16,
@@ -22,11 +24,27 @@ pub(crate) struct Rabbit {
 
 impl Rabbit {
     pub(crate) async fn start() -> Rabbit {
+        Rabbit::start_with("", "").await
+    }
+
+    /// With more lines of rabbitmq.conf, and a plugin.
+    pub(crate) async fn start_with(lines: &str, plugin: &str) -> Rabbit {
+        Rabbit::of(None, lines, plugin).await
+    }
+
+    /// A RabbitMQ 4.
+    pub(crate) async fn start_4(lines: &str) -> Rabbit {
+        let roots = std::env::var("TROVE_TEST_ROOTS").expect("TROVE_TEST_ROOTS is the directory with the base roots");
+        Rabbit::of(Some(format!("{roots}/rabbitmq-4")), lines, "").await
+    }
+
+    async fn of(root: Option<String>, lines: &str, plugin: &str) -> Rabbit {
         let dir = tempfile::tempdir().unwrap();
-        let mut rabbit = Rabbit { dir, port: free_port(), epmd_port: free_port(), dist_port: free_port(), epmd: None, node: None };
-        let conf = format!("listeners.tcp.1 = 127.0.0.1:{}\nloopback_users = none\n", rabbit.port);
+        let (port, epmd_port, dist_port) = (free_port(), free_port(), free_port());
+        let mut rabbit = Rabbit { dir, root, port, epmd_port, dist_port, epmd: None, node: None };
+        let conf = format!("listeners.tcp.1 = 127.0.0.1:{}\nloopback_users = none\n{lines}", rabbit.port);
         std::fs::write(rabbit.dir.path().join("rabbitmq.conf"), conf).unwrap();
-        std::fs::write(rabbit.dir.path().join("plugins"), "[].\n").unwrap();
+        std::fs::write(rabbit.dir.path().join("plugins"), format!("[{plugin}].\n")).unwrap();
         let mut epmd = rabbit.command("epmd");
         epmd.args(["-port", &rabbit.epmd_port.to_string(), "-address", "127.0.0.1"]);
         rabbit.epmd = Some(epmd.spawn().unwrap());
@@ -39,11 +57,19 @@ impl Rabbit {
     }
 
     fn command(&self, program: &str) -> Command {
-        let dir = self.dir.path();
-        let mut command = Command::new(program);
+        let mut dir = self.dir.path();
+        let mut command = Command::new(if self.root.is_some() { "unshare" } else { program });
+        if let Some(root) = &self.root {
+            let script = concat!(env!("CARGO_MANIFEST_DIR"), "/dev/bench/enter_root.py");
+            command.args(["--mount", "--", "python3", script, root]).arg(dir).arg(program);
+            dir = std::path::Path::new("/srv");
+        }
         command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").env("LANG", "C.UTF-8").env("HOME", dir);
         command.env("ERL_EPMD_PORT", self.epmd_port.to_string()).env("ERL_EPMD_ADDRESS", "127.0.0.1");
-        command.env("RABBITMQ_NODENAME", format!("t{}@localhost", self.port)).env("RABBITMQ_DIST_PORT", self.dist_port.to_string());
+        command
+            .env("RABBITMQ_NODENAME", format!("t{}@127.0.0.1", self.port))
+            .env("RABBITMQ_USE_LONGNAME", "true")
+            .env("RABBITMQ_DIST_PORT", self.dist_port.to_string());
         command.env("RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS", "+S 1:1 -kernel inet_dist_use_interface {127,0,0,1}");
         command.env("RABBITMQ_CONFIG_FILE", dir.join("rabbitmq.conf")).env("RABBITMQ_CONF_ENV_FILE", dir.join("absent"));
         command.env("RABBITMQ_ENABLED_PLUGINS_FILE", dir.join("plugins")).env("RABBITMQ_MNESIA_BASE", dir.join("mnesia"));

@@ -42,7 +42,7 @@ pub(crate) fn shared_broker() -> String {
 }
 
 /// The same for `transport_url`.
-fn transport_url(amqp: &str) -> String {
+pub(crate) fn transport_url(amqp: &str) -> String {
     amqp.replacen("amqp://", "rabbit://", 1).replace("%2F", "").replace("%2f", "")
 }
 
@@ -446,8 +446,13 @@ impl Peer {
 
     /// A job that must succeed.
     pub(crate) async fn ok(&self, job: Value) -> Value {
+        self.done(job, "a job").await
+    }
+
+    /// Likewise; `what` goes with the failure.
+    pub(crate) async fn done(&self, job: Value, what: &str) -> Value {
         let answer = self.run(job).await;
-        assert!(answer.get("error").is_none(), "{answer}");
+        assert!(answer.get("error").is_none(), "{what}: {answer}");
         answer["result"].clone()
     }
 }
