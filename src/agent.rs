@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Settings;
@@ -25,11 +26,11 @@ const CANCEL_GRACE: Duration = Duration::from_secs(10);
 /// How long connections may take to end.
 const CONNECTIONS_GRACE: Duration = Duration::from_secs(1);
 
-/// Runs the agent until `stop` is cancelled.
+/// Runs the agent until `stop` is cancelled: what changes the instance on `threads`, everything else where it is called.
 ///
 /// # Errors
 /// Whatever keeps it from starting.
-pub async fn run(settings: Settings, stop: CancellationToken) -> Result<()> {
+pub async fn run(settings: Settings, stop: CancellationToken, threads: Handle) -> Result<()> {
     let settings = Arc::new(settings);
     files::ensure_directory(&settings.state_dir, 0o700, None).action("prepare state_dir")?;
     let key = settings.instance_rpc_encr_key.as_ref().map(InstanceKey::derive).transpose()?;
@@ -64,7 +65,7 @@ pub async fn run(settings: Settings, stop: CancellationToken) -> Result<()> {
     let heartbeat = tokio::spawn(heartbeat.run(connections.clone()));
 
     let finished = std::mem::take(&mut left.finished);
-    let server = RpcServer::new(broker, publisher, dispatcher, key, release, journal, finished, stop.clone(), operations.clone());
+    let server = RpcServer::new(broker, publisher, dispatcher, key, release, journal, finished, stop.clone(), operations.clone(), &threads);
     server.begin();
     server.recover(left);
     let mut serving = tokio::spawn(server.run(|| notify(&[sd_notify::NotifyState::Ready])));
@@ -95,7 +96,7 @@ pub async fn run(settings: Settings, stop: CancellationToken) -> Result<()> {
 
 /// The AMQP library has tasks of its own, which take it ill when the runtime ends before them.
 async fn connections_end() {
-    let tasks = tokio::runtime::Handle::current().metrics();
+    let tasks = Handle::current().metrics();
     let mut ticks = tokio::time::interval(Duration::from_millis(5));
     let ended = async {
         while tasks.num_alive_tasks() > 0 {

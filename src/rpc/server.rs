@@ -10,6 +10,7 @@ use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions, Basi
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{Connection, Consumer};
 use serde_json::{Map, Value};
+use tokio::runtime::Handle;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
@@ -55,7 +56,7 @@ pub struct RpcServer {
     settings: Arc<Settings>,
     broker: Arc<Broker>,
     release: Arc<ReleaseTracker>,
-    journal: Journal,
+    journal: Arc<Journal>,
     pub(super) lanes: Lanes,
     pub(super) desk: Desk,
     seen: Mutex<VecDeque<String>>,
@@ -75,7 +76,7 @@ struct Understood {
 
 impl RpcServer {
     /// Puts the parts together; `finished` are ids whose messages may come once more, `stop` and `operations` the ends of taking requests and of
-    /// working on them.
+    /// working on them, `threads` where changes and backups run.
     #[expect(clippy::too_many_arguments, reason = "called once, by the composition root")]
     pub fn new(
         broker: Arc<Broker>,
@@ -87,17 +88,18 @@ impl RpcServer {
         finished: Vec<String>,
         stop: CancellationToken,
         operations: CancellationToken,
+        threads: &Handle,
     ) -> Self {
         let settings = broker.settings().clone();
         let outbox = Outbox::new(publisher, settings.broker.missing_consumer_retry_timeout);
         RpcServer {
-            lanes: Lanes::new(settings.executor_pool),
+            lanes: Lanes::new(settings.executor_pool, threads),
             desk: Desk { dispatcher, outbox, key, operations, stop },
             seen: Mutex::new(finished.into()),
             settings,
             broker,
             release,
-            journal,
+            journal: Arc::new(journal),
         }
     }
 
@@ -224,7 +226,7 @@ impl RpcServer {
     /// Accepts changes until one cannot be written down.
     async fn accept_held(&self, held: &mut VecDeque<Understood>) {
         while let Some(first) = held.pop_front() {
-            match self.write_down(&first) {
+            match self.write_down(&first).await {
                 Ok(ticket) => self.accept(first, Some(ticket)).await,
                 Err(error) => {
                     // Once per trouble.
@@ -274,7 +276,11 @@ impl RpcServer {
     /// Acknowledges and hands over. Nothing here waits for an operation.
     async fn accept(&self, understood: Understood, ticket: Option<Ticket>) {
         let Understood { delivery, incoming, request, context, received, expires_after, .. } = understood;
-        acknowledge(&delivery).await;
+        // A change begins when the broker has been told, so that its message does not come again after its end and the agent's. A read may.
+        let is_change = ticket.is_some();
+        if is_change {
+            acknowledge(&delivery).await;
+        }
         let reply_to = ReplyTo::of(&incoming);
         self.submit(Accepted {
             request,
@@ -285,6 +291,9 @@ impl RpcServer {
             deadline: expires_after.map(|seconds| received + seconds),
             recovered: None,
         });
+        if !is_change {
+            acknowledge(&delivery).await;
+        }
     }
 
     fn decode(&self, incoming: &Incoming, args: Map<String, Value>) -> Result<Request> {
@@ -331,14 +340,18 @@ impl RpcServer {
         }
     }
 
-    fn write_down(&self, understood: &Understood) -> Result<Ticket> {
-        self.journal.accept(&Entry {
+    async fn write_down(&self, understood: &Understood) -> Result<Ticket> {
+        let journal = self.journal.clone();
+        let entry = Entry {
             method: understood.incoming.method.clone(),
             unique_id: understood.incoming.unique_id.clone(),
             received: understood.received,
             expires_after: understood.expires_after,
             body: understood.body.clone(),
-        })
+        };
+        // Reads are answered while the disk takes its time.
+        let writing = tokio::task::spawn_blocking(move || journal.accept(&entry)).await;
+        writing.unwrap_or_else(|error| Err(Error::guest(format!("the journal was not written: {error}"))))
     }
 
     /// False if the id was remembered already.
