@@ -14,6 +14,7 @@ mod publisher;
 mod recovery;
 mod reply;
 mod request;
+mod sender;
 mod server;
 mod topology;
 mod work;
