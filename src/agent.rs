@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Settings, Sources};
@@ -26,11 +27,12 @@ const CANCEL_GRACE: Duration = Duration::from_secs(10);
 /// How long connections may take to end.
 const CONNECTIONS_GRACE: Duration = Duration::from_secs(1);
 
-/// Runs the agent until `stop` is cancelled. `settings` came from `sources`, which are looked at again for a new key.
+/// Runs the agent until `stop` is cancelled: what changes the instance on `threads`, everything else where it is called. `settings` came from
+/// `sources`, which are looked at again for a new key.
 ///
 /// # Errors
 /// Whatever keeps it from starting.
-pub async fn run(settings: Settings, sources: Sources, stop: CancellationToken) -> Result<()> {
+pub async fn run(settings: Settings, sources: Sources, stop: CancellationToken, threads: Handle) -> Result<()> {
     let settings = Arc::new(settings);
     files::ensure_directory(&settings.state_dir, 0o700, None).action("prepare state_dir")?;
     let keys = Arc::new(KeyRing::new(&settings, sources)?);
@@ -69,7 +71,7 @@ pub async fn run(settings: Settings, sources: Sources, stop: CancellationToken) 
     let monitor = tokio::spawn(Monitor::new(settings.clone(), status.clone(), shown).run(connections.clone()));
 
     let finished = std::mem::take(&mut left.finished);
-    let server = RpcServer::new(broker, publisher, dispatcher, keys, release, journal, finished, stop.clone(), operations.clone());
+    let server = RpcServer::new(broker, publisher, dispatcher, keys, release, journal, finished, stop.clone(), operations.clone(), &threads);
     server.begin();
     server.recover(left);
     let mut serving = tokio::spawn(server.run(|| notify(&[sd_notify::NotifyState::Ready])));
@@ -101,7 +103,7 @@ pub async fn run(settings: Settings, sources: Sources, stop: CancellationToken) 
 
 /// The AMQP library has tasks of its own, which take it ill when the runtime ends before them.
 async fn connections_end() {
-    let tasks = tokio::runtime::Handle::current().metrics();
+    let tasks = Handle::current().metrics();
     let mut ticks = tokio::time::interval(Duration::from_millis(5));
     let ended = async {
         while tasks.num_alive_tasks() > 0 {

@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::process::ExitCode;
 
+use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use trove_guestagent::cli::Cli;
@@ -11,8 +12,8 @@ use trove_guestagent::{agent, telemetry};
 
 /// `EX_USAGE` of sysexits.h: the configuration is at fault, and starting again will not help.
 const EX_USAGE: u8 = 64;
-/// Enough for an agent, and half the memory of one per core on a large guest.
-const WORKER_THREADS: usize = 2;
+/// Threads for changes and backups, which may wait for the disk. Enough for an agent, and half the memory of one per core on a large guest.
+const OPERATION_THREADS: usize = 2;
 
 fn main() -> ExitCode {
     let cli = Cli::of_process();
@@ -29,11 +30,13 @@ fn main() -> ExitCode {
     if let Err(error) = telemetry::init(&settings.log) {
         return fail(&error, 1);
     }
-    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(WORKER_THREADS).enable_all().build() {
-        Ok(runtime) => runtime,
+    // The wire has a thread of its own: a call is answered without waking another, and never waits for an operation's disk.
+    let runtimes = Builder::new_current_thread().enable_all().build().and_then(|wire| Ok((wire, operations()?)));
+    let (wire, operations) = match runtimes {
+        Ok(runtimes) => runtimes,
         Err(error) => return fail(&error, 1),
     };
-    match runtime.block_on(serve(settings, sources)) {
+    match wire.block_on(serve(settings, sources, operations.handle().clone())) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!(%error, "failed to run");
@@ -42,7 +45,11 @@ fn main() -> ExitCode {
     }
 }
 
-async fn serve(settings: Settings, sources: Sources) -> trove_guestagent::Result<()> {
+fn operations() -> std::io::Result<Runtime> {
+    Builder::new_multi_thread().worker_threads(OPERATION_THREADS).thread_name("operation").enable_all().build()
+}
+
+async fn serve(settings: Settings, sources: Sources, operations: Handle) -> trove_guestagent::Result<()> {
     use trove_guestagent::error::ResultExt;
     let stop = CancellationToken::new();
     let mut terminate = signal(SignalKind::terminate()).action("listen for SIGTERM")?;
@@ -60,7 +67,7 @@ async fn serve(settings: Settings, sources: Sources) -> trove_guestagent::Result
         }
     });
     tracing::info!(version = env!("CARGO_PKG_VERSION"), guest_id = settings.guest_id, datastore = settings.datastore_manager, "starting");
-    agent::run(settings, sources, stop).await
+    agent::run(settings, sources, stop, operations).await
 }
 
 fn fail(error: &dyn std::fmt::Display, code: u8) -> ExitCode {

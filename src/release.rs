@@ -13,9 +13,16 @@ use crate::system::files;
 /// The controller's release, as far as it is known.
 #[derive(Debug)]
 pub struct ReleaseTracker {
-    current: Mutex<Release>,
+    current: Mutex<Current>,
     fixed: bool,
     file: Utf8PathBuf,
+}
+
+#[derive(Debug)]
+struct Current {
+    release: Release,
+    /// Whether the file says so.
+    remembered: bool,
 }
 
 impl ReleaseTracker {
@@ -26,17 +33,17 @@ impl ReleaseTracker {
     pub fn load(settings: &Settings) -> Result<Self> {
         let file = settings.state_dir.join("controller_release");
         if let Some(release) = settings.controller_release {
-            return Ok(ReleaseTracker { current: Mutex::new(release), fixed: true, file });
+            return Ok(ReleaseTracker { current: Mutex::new(Current { release, remembered: false }), fixed: true, file });
         }
-        let remembered = files::read_optional(&file)?.and_then(|text| text.trim().parse().ok());
-        let release: Release = remembered.unwrap_or(Release::Gazpacho);
+        let found: Option<Release> = files::read_optional(&file)?.and_then(|text| text.trim().parse().ok());
+        let release = found.unwrap_or(Release::Gazpacho);
         let release = settings.release_evidence.map_or(release, |evidence| evidence.clamp(release));
-        Ok(ReleaseTracker { current: Mutex::new(release), fixed: false, file })
+        Ok(ReleaseTracker { current: Mutex::new(Current { release, remembered: found == Some(release) }), fixed: false, file })
     }
 
     /// The release to speak to.
     pub fn current(&self) -> Release {
-        *self.current.lock().expect("never poisoned: no panics while held")
+        self.lock().release
     }
 
     /// Takes note of what a request gives away.
@@ -44,21 +51,22 @@ impl ReleaseTracker {
         if self.fixed {
             return;
         }
-        let changed = {
-            let mut current = self.current.lock().expect("never poisoned: no panics while held");
-            let release = evidence.clamp(*current);
-            let changed = release != *current;
-            *current = release;
-            changed.then_some(release)
-        };
-        let remembered = self.file.exists();
-        if let Some(release) = changed.or_else(|| (!remembered).then(|| self.current())) {
-            let name: &'static str = release.into();
-            tracing::info!(controller_release = name, "the controller's release is inferred from what it sends");
-            if let Err(error) = files::write_atomic(&self.file, format!("{name}\n").as_bytes(), 0o644, None) {
-                tracing::warn!(%error, "failed to remember the controller's release");
-            }
+        let mut current = self.lock();
+        let release = evidence.clamp(current.release);
+        if current.remembered && release == current.release {
+            return;
         }
+        let name: &'static str = release.into();
+        tracing::info!(controller_release = name, "the controller's release is inferred from what it sends");
+        if let Err(error) = files::write_atomic(&self.file, format!("{name}\n").as_bytes(), 0o644, None) {
+            tracing::warn!(%error, "failed to remember the controller's release");
+        }
+        // Tried once for each change.
+        *current = Current { release, remembered: true };
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Current> {
+        self.current.lock().expect("never poisoned: no panics while held")
     }
 }
 

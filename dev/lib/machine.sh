@@ -53,16 +53,20 @@ rust_is_new_enough() {
     [ -n "$version" ] && [ "$version" -ge "$RUST_MINOR" ]
 }
 
-# Puts cargo-deny on the PATH, built once into the cache.
 CARGO_DENY=0.20.2
-install_cargo_deny() {
-    local root=$CACHE/cargo-deny-$CARGO_DENY
-    if [ ! -x "$root/bin/cargo-deny" ]; then
-        say "building cargo-deny $CARGO_DENY"
-        cargo install --quiet --locked --version "$CARGO_DENY" --root "$root" cargo-deny </dev/null
+install_cargo_deny() { install_cargo_tool cargo-deny "$CARGO_DENY"; }
+CARGO_FUZZ=0.13.2
+install_cargo_fuzz() { install_cargo_tool cargo-fuzz "$CARGO_FUZZ"; }
+
+# install_cargo_tool NAME VERSION: puts it on the PATH, built once into the cache.
+install_cargo_tool() {
+    local name=$1 version=$2 root=$CACHE/$1-$2
+    if [ ! -x "$root/bin/$name" ]; then
+        say "building $name $version"
+        cargo install --quiet --locked --version "$version" --root "$root" "$name" </dev/null
     fi
     PATH=$root/bin:$PATH
-    cargo deny --version
+    "$name" --version
 }
 
 # Sets VENV to a virtual environment of exactly these requirements, made unless it is there.

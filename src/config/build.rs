@@ -421,6 +421,21 @@ mod tests {
     }
 
     #[test]
+    fn references_that_multiply_are_a_mistake_and_not_the_end_of_memory_time_or_stack() {
+        let chain = |count: usize, line: fn(usize) -> String| (0..count).map(|index| format!("{}\n", line(index))).collect::<String>();
+        let doubling = chain(60, |index| format!("x{index} = ab$x{0}$x{0}", index + 1)) + "x60 =\n";
+        let growing =
+            chain(20, |index| format!("x{index} = {}", format!("$x{}", index + 1).repeat(30))) + &format!("x20 = {}\n", "y".repeat(4096));
+        let deep = chain(20_000, |index| format!("x{index} = $x{}", index + 1)) + "x20000 =\n";
+        for rest in [doubling, growing, deep] {
+            let error = Settings::from_text("a.conf", &format!("{GUEST}tenant_id = $x0\n{rest}")).unwrap_err().to_string();
+            assert!(error.contains("[DEFAULT] tenant_id refers to 'x0'"), "{error}");
+        }
+        let usual = chain(20, |index| format!("x{index} = $x{}", index + 1)) + "x20 = t\n";
+        assert_eq!(load(&format!("tenant_id = $x0\n{usual}")).tenant_id.as_deref(), Some("t"));
+    }
+
+    #[test]
     fn blank_release_is_inferred_and_others_are_names() {
         assert_eq!(load("controller_release =\n").controller_release, None);
         assert_eq!(load("controller_release = 2026.1\n").controller_release, Some(Release::Gazpacho));

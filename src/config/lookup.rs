@@ -56,8 +56,37 @@ pub struct Lookup<'a> {
     datastore: Option<String>,
 }
 
-/// Names being resolved, to notice an option that refers to itself.
-type Chain = Vec<(String, String)>;
+/// How far references are followed for one option: so deep, so many, to so many bytes in all. No file in use comes near; one that
+/// doubles with every line would take all memory or time.
+const MAX_DEPTH: usize = 32;
+const MAX_REFERENCES: usize = 1000;
+const MAX_BYTES: usize = 1 << 20;
+
+/// References being resolved for one option.
+#[derive(Debug, Default)]
+struct Chain {
+    /// Group and name of each, to notice an option that refers to itself.
+    places: Vec<(String, String)>,
+    references: usize,
+    bytes: usize,
+}
+
+impl Chain {
+    /// Takes note of one more reference.
+    fn follow(&mut self) -> Result<(), &'static str> {
+        self.references += 1;
+        if self.places.len() > MAX_DEPTH || self.references > MAX_REFERENCES {
+            return Err("which refers to too many others");
+        }
+        Ok(())
+    }
+
+    /// Takes note of what a reference came to.
+    fn take(&mut self, text: &str) -> Result<(), &'static str> {
+        self.bytes += text.len();
+        if self.bytes > MAX_BYTES { Err("which makes the value too long") } else { Ok(()) }
+    }
+}
 
 impl<'a> Lookup<'a> {
     /// Options may be declared for [`DATASTORE`]; `datastore` is the group they are then in.
@@ -71,7 +100,7 @@ impl<'a> Lookup<'a> {
     /// A value of the wrong type or a reference to an unknown option, with its place. Also an option nobody declared.
     pub fn get(&self, group: &str, name: &str) -> Result<Outcome, ConfigError> {
         match self.options.iter().find(|spec| spec.group == group && spec.name == name) {
-            Some(spec) => self.evaluate(spec, &mut Vec::new()),
+            Some(spec) => self.evaluate(spec, &mut Chain::default()),
             None => Err(ConfigError::new(Origin::Default, format!("[{group}] {name} is not an option"))),
         }
     }
@@ -162,13 +191,17 @@ impl<'a> Lookup<'a> {
     /// Replaces references. Also says whether a credential was put in.
     fn expand(&self, name: &str, group: &str, text: &str, origin: &Origin, chain: &mut Chain) -> Result<(SecretString, bool), ConfigError> {
         let place = (group.to_owned(), name.to_owned());
-        if chain.contains(&place) {
+        if chain.places.contains(&place) {
             return Err(ConfigError::new(origin.clone(), format!("[{group}] {name} refers to itself; write '$$' for a dollar sign")));
         }
-        chain.push(place);
+        chain.places.push(place);
         let mut tainted = false;
         let expanded = substitute(text, |reference| {
-            let (text, secret) = self.reference(reference, group, chain).map_err(|problem| {
+            let resolved = chain.follow().and_then(|()| self.reference(reference, group, chain)).and_then(|(text, secret)| {
+                chain.take(&text)?;
+                Ok((text, secret))
+            });
+            let (text, secret) = resolved.map_err(|problem| {
                 // After a dollar sign there may be the rest of a password, so the name is not quoted for credentials.
                 let shown =
                     if is_secret_name(name) || looks_like_credential(text) { "a name".to_owned() } else { format!("'{reference}'") };
@@ -178,7 +211,7 @@ impl<'a> Lookup<'a> {
             tainted |= secret;
             Ok(text)
         });
-        chain.pop();
+        chain.places.pop();
         Ok((SecretString::from(expanded?), tainted))
     }
 

@@ -113,7 +113,7 @@ pub fn seal(message: &Map<String, Value>) -> Vec<u8> {
 
 /// The same, as text.
 pub(super) fn seal_text(message: &Map<String, Value>) -> String {
-    let text = Value::Object(message.clone()).to_string();
+    let text = serde_json::to_string(message).expect("a map of JSON values is JSON");
     json!({"oslo.version": "2.0", "oslo.message": text}).to_string()
 }
 
@@ -228,6 +228,15 @@ mod tests {
             let error = open(body).unwrap_err().to_string();
             assert!(error.contains(fault) && !error.contains("planted"), "{error}");
         }
+    }
+
+    #[test]
+    fn a_number_that_passes_through_stays_the_same() {
+        // Found by fuzzing: serde_json's quick way of reading it is one unit in the last place off.
+        let body = br#"{"method": "m", "sent": 1795369411.400000000000000000000000000000000000000000000000000008714}"#;
+        let message = open_value(body).unwrap();
+        assert_eq!(open_value(&seal(&message)).unwrap(), message);
+        assert_eq!(message["sent"].to_string(), "1795369411.4");
     }
 
     proptest! {

@@ -4,6 +4,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::task::TaskTracker;
 
@@ -21,10 +22,10 @@ pub(super) struct Lanes {
 }
 
 impl Lanes {
-    /// `permits` reads may run at a time (oslo's `executor_thread_pool_size`).
-    pub(super) fn new(permits: usize) -> Self {
+    /// `permits` reads may run at a time (oslo's `executor_thread_pool_size`), where they are submitted; changes and backups run on `threads`.
+    pub(super) fn new(permits: usize, threads: &Handle) -> Self {
         let tracker = TaskTracker::new();
-        Lanes { write: worker(&tracker), backup: worker(&tracker), permits: Arc::new(Semaphore::new(permits)), tracker }
+        Lanes { write: worker(&tracker, threads), backup: worker(&tracker, threads), permits: Arc::new(Semaphore::new(permits)), tracker }
     }
 
     /// Hands over a job. Jobs of one changing lane run in the order of these calls.
@@ -53,16 +54,17 @@ impl Lanes {
     }
 }
 
-fn worker(tracker: &TaskTracker) -> mpsc::UnboundedSender<Job> {
+fn worker(tracker: &TaskTracker, threads: &Handle) -> mpsc::UnboundedSender<Job> {
     let (sender, mut jobs) = mpsc::unbounded_channel::<Job>();
-    tracker.spawn(async move {
+    let work = async move {
         while let Some(job) = jobs.recv().await {
             // A job of its own task: a panic in it ends it, not the lane. The server answers the caller for it.
             if let Err(error) = tokio::spawn(job).await {
                 tracing::error!(%error, "an operation panicked");
             }
         }
-    });
+    };
+    tracker.spawn_on(work, threads);
     sender
 }
 
@@ -73,7 +75,7 @@ mod tests {
 
     #[tokio::test]
     async fn changes_keep_their_order_and_do_not_wait_for_a_backup() {
-        let lanes = Lanes::new(4);
+        let lanes = Lanes::new(4, &Handle::current());
         let order = Arc::new(Mutex::new(Vec::new()));
         let (release, gate) = tokio::sync::oneshot::channel::<()>();
         lanes.submit(Lane::Backup, async move {
@@ -98,7 +100,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_panic_does_not_end_the_lane() {
-        let lanes = Lanes::new(1);
+        let lanes = Lanes::new(1, &Handle::current());
         lanes.submit(Lane::Write, async { panic!("on purpose") });
         let (done, finished) = tokio::sync::oneshot::channel();
         lanes.submit(Lane::Write, async move {

@@ -18,6 +18,7 @@ mod publisher;
 mod recovery;
 mod reply;
 mod request;
+mod sender;
 mod server;
 mod shape;
 mod tls;

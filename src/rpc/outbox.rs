@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use futures_util::FutureExt;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
@@ -43,7 +44,11 @@ impl Outbox {
             return finish(ticket);
         }
         let outbox = self.clone();
-        self.tracker.spawn(async move { outbox.send(&letters, ticket).await }.in_current_span());
+        let mut sending = Box::pin(async move { outbox.send(&letters, ticket).await }.in_current_span());
+        // Begun here and not in its task: the first letter is on its way at once, where it would wait for a thread to wake up.
+        if sending.as_mut().now_or_never().is_none() {
+            self.tracker.spawn(sending);
+        }
     }
 
     /// Notes in the journal that the operation has ended, then does what [`Self::post`] does.

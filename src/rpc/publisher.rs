@@ -4,14 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
-use lapin::types::FieldTable;
-use lapin::{BasicProperties, Channel, Confirmation, Connection};
+use lapin::options::ConfirmSelectOptions;
+use lapin::{Channel, Connection};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::connection::{Broker, ConnectionPurpose};
+use super::sender::{Fate, Sender};
 use super::topology;
 use crate::error::{Error, Result};
 use crate::journal::Letter;
@@ -33,11 +33,11 @@ pub struct Publisher {
     cancel: CancellationToken,
 }
 
-/// A channel and which of the supervisor's channels it is.
+/// A channel's sender and which of the supervisor's channels it is.
 #[derive(Debug, Clone)]
 struct Numbered {
     number: u64,
-    channel: Channel,
+    sender: Sender,
 }
 
 impl Publisher {
@@ -79,17 +79,18 @@ impl Publisher {
         }
         let mut pause = RETRY_FROM;
         loop {
-            let Numbered { number, channel } = self.open_channel().await?;
-            let attempt = tokio::select! {
+            let Numbered { number, sender } = self.open_channel().await?;
+            let fate = tokio::select! {
                 // Cancel-safe: the message may or may not have left; the agent is ending.
-                attempt = publish_once(&channel, letter) => attempt,
+                fate = sender.send(letter) => fate,
                 () = self.cancel.cancelled() => return Err(ending()),
             };
-            match attempt {
-                Ok(Confirmation::Nack(_)) => tracing::debug!(key = letter.key, "the broker could not take a message; sending it again"),
-                Ok(confirmation) => return Ok(!matches!(confirmation, Confirmation::Ack(Some(_)))),
-                Err(error) => {
-                    tracing::debug!(%error, "sending a message again on a new channel");
+            match fate {
+                Fate::Taken => return Ok(true),
+                Fate::GivenBack => return Ok(false),
+                Fate::Refused => tracing::debug!(key = letter.key, "the broker could not take a message; sending it again"),
+                Fate::Unknown(error) => {
+                    tracing::debug!(error, "sending a message again on a new channel");
                     self.forget(number).await;
                 }
             }
@@ -118,19 +119,6 @@ fn ending() -> Error {
     Error::Cancelled { action: "publish a message".into() }
 }
 
-async fn publish_once(channel: &Channel, letter: &Letter) -> lapin::Result<Confirmation> {
-    // What oslo.messaging sets, and nothing else (kombu: content type, encoding, persistent, priority 0).
-    let properties = BasicProperties::default()
-        .with_content_type("application/json".into())
-        .with_content_encoding("utf-8".into())
-        .with_delivery_mode(2)
-        .with_priority(0)
-        .with_headers(FieldTable::default());
-    let options = BasicPublishOptions { mandatory: letter.mandatory, ..Default::default() };
-    let (exchange, key) = (letter.exchange.as_str().into(), letter.key.as_str().into());
-    channel.basic_publish(exchange, key, options, letter.body.as_bytes(), properties).await?.await
-}
-
 async fn supervise(
     broker: Arc<Broker>,
     sender: watch::Sender<Option<Numbered>>,
@@ -144,7 +132,7 @@ async fn supervise(
             Ok(channel) => {
                 failing = false;
                 number += 1;
-                sender.send_replace(Some(Numbered { number, channel }));
+                sender.send_replace(Some(Numbered { number, sender: Sender::start(channel) }));
                 until_lost(&connection, &mut broken, number, &cancel).await;
                 sender.send_replace(None);
             }

@@ -10,6 +10,7 @@ use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions, Basi
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{Connection, Consumer};
 use serde_json::{Map, Value};
+use tokio::runtime::Handle;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
@@ -66,7 +67,7 @@ pub struct RpcServer {
     broker: Arc<Broker>,
     release: Arc<ReleaseTracker>,
     keys: Arc<KeyRing>,
-    journal: Journal,
+    journal: Arc<Journal>,
     pub(super) lanes: Lanes,
     pub(super) desk: Desk,
     seen: Mutex<VecDeque<String>>,
@@ -80,14 +81,14 @@ struct Understood {
     context: RequestContext,
     key: Option<InstanceKey>,
     /// For the journal; none for a read.
-    entry: Option<Entry>,
+    entry: Option<Arc<Entry>>,
     /// When its caller gives up, in seconds since 1970.
     deadline: Option<f64>,
 }
 
 impl RpcServer {
     /// Puts the parts together; `finished` are ids whose messages may come once more, `stop` and `operations` the ends of taking requests and of
-    /// working on them.
+    /// working on them, `threads` where changes and backups run.
     #[expect(clippy::too_many_arguments, reason = "called once, by the composition root")]
     pub fn new(
         broker: Arc<Broker>,
@@ -99,18 +100,19 @@ impl RpcServer {
         finished: Vec<String>,
         stop: CancellationToken,
         operations: CancellationToken,
+        threads: &Handle,
     ) -> Self {
         let settings = broker.settings().clone();
         let outbox = Outbox::new(publisher, settings.broker.missing_consumer_retry_timeout);
         RpcServer {
-            lanes: Lanes::new(settings.executor_pool),
+            lanes: Lanes::new(settings.executor_pool, threads),
             desk: Desk { dispatcher, outbox, operations, stop },
             seen: Mutex::new(finished.into()),
             settings,
             broker,
             release,
             keys,
-            journal,
+            journal: Arc::new(journal),
         }
     }
 
@@ -236,7 +238,7 @@ impl RpcServer {
     /// Accepts changes until one cannot be written down.
     async fn accept_held(&self, held: &mut VecDeque<Understood>) {
         while let Some(first) = held.pop_front() {
-            match first.entry.as_ref().map(|entry| self.journal.accept(entry)).transpose() {
+            match self.write_down(&first).await {
                 Ok(ticket) => self.accept(first, ticket).await,
                 Err(error) => {
                     // Once per trouble.
@@ -283,13 +285,13 @@ impl RpcServer {
         match check_version(&incoming).and_then(|()| self.decode(&incoming, args)) {
             Ok(request) => {
                 let expires_after = expires_after(&delivery);
-                let entry = (request.properties().lane != Lane::Read).then(|| Entry {
+                let entry = (request.properties().lane != Lane::Read).then(|| Arc::new(Entry {
                     method: incoming.method.clone(),
                     unique_id: incoming.unique_id.clone(),
                     received,
                     expires_after,
                     body: text(body),
-                });
+                }));
                 let deadline = expires_after.map(|seconds| received + seconds);
                 Some(Understood { delivery, incoming, request, context, key, entry, deadline })
             }
@@ -303,7 +305,11 @@ impl RpcServer {
     /// Acknowledges and hands over. Nothing here waits for an operation.
     async fn accept(&self, understood: Understood, ticket: Option<Ticket>) {
         let Understood { delivery, incoming, request, context, key, deadline, .. } = understood;
-        acknowledge(&delivery).await;
+        // A change begins when the broker has been told, so that its message does not come again after its end and the agent's. A read may.
+        let is_change = ticket.is_some();
+        if is_change {
+            acknowledge(&delivery).await;
+        }
         let reply_to = ReplyTo::of(&incoming, key);
         self.submit(Accepted {
             request,
@@ -314,6 +320,9 @@ impl RpcServer {
             deadline,
             recovered: None,
         });
+        if !is_change {
+            acknowledge(&delivery).await;
+        }
     }
 
     fn decode(&self, incoming: &Incoming, args: Map<String, Value>) -> Result<Request> {
@@ -346,6 +355,14 @@ impl RpcServer {
         if let Some(to) = reply_to {
             self.desk.outbox.post(to.letters(&Err(error)), None);
         }
+    }
+
+    async fn write_down(&self, understood: &Understood) -> Result<Option<Ticket>> {
+        let Some(entry) = understood.entry.clone() else { return Ok(None) };
+        let journal = self.journal.clone();
+        // Reads are answered while the disk takes its time.
+        let writing = tokio::task::spawn_blocking(move || journal.accept(&entry)).await;
+        writing.unwrap_or_else(|error| Err(Error::guest(format!("the journal was not written: {error}")))).map(Some)
     }
 
     /// False if the id was remembered already.

@@ -59,6 +59,31 @@ async fn two_hundred_calls_in_flight_are_all_answered() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn answers_to_queues_that_are_not_there_yet_are_told_from_those_that_arrive() {
+    let guest = Guest::new(&crate::support::shared_broker(), "");
+    let patience = "[oslo_messaging_rabbit]\nkombu_missing_consumer_retry_timeout=60\n";
+    std::fs::write(guest.dir.join("conf.d/zz.conf"), patience).unwrap();
+    guest.start();
+    guest.consuming(1).await;
+    let mut wire = guest.wire().await;
+    let here = wire.reply_queue.clone();
+    let (mut prompt, mut late) = (Vec::new(), Vec::new());
+    for _ in 0..30 {
+        wire.reply_queue = format!("reply_{}", fresh());
+        late.push((wire.reply_queue.clone(), wire.call("rpc_ping", json!({})).await));
+        wire.reply_queue.clone_from(&here);
+        prompt.push(wire.call("rpc_ping", json!({})).await);
+    }
+    for id in prompt {
+        assert_eq!(wire.reply_to(&id).await["result"], true);
+    }
+    for (queue, id) in late {
+        wire.listen_at(&queue).await;
+        assert_eq!(wire.reply_to(&id).await["result"], true);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_queue_the_controller_made_is_used_as_it_is() {
     let peer = Peer::start();
     for options in [json!({}), json!({"amqp_durable_queues": true}), json!({"rabbit_quorum_queue": true})] {

@@ -321,6 +321,11 @@ impl Wire {
         (begun, waiting)
     }
 
+    /// Makes a queue and takes replies from there from now on.
+    pub(crate) async fn listen_at(&mut self, queue: &str) {
+        self.replies = collect(&self.channel, queue, true).await;
+    }
+
     /// The next message to the reply queue.
     pub(crate) async fn reply(&mut self) -> Map<String, Value> {
         self.replies.next("reply", |_| true).await

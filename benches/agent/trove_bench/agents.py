@@ -36,6 +36,7 @@ class Agent:
 
     name: str
     sends_heartbeats = True
+    answers_everything_alike = False
     # Options that this contestant alone needs in [DEFAULT] of trove-guestagent.conf.
     own_options: dict[str, str] = {}
 
@@ -59,7 +60,7 @@ class Agent:
         }
         own = {name: value.format(directory=directory) for name, value in self.own_options.items()}
         _write_ini(conf_d / "guest_info.conf", info)
-        _write_ini(conf_d / "trove-guestagent.conf", options | own)
+        _write_ini(conf_d / "trove-guestagent.conf", options | own, mysql={"mount_point": str(directory)})
 
     def mark_prepared(self, directory: pathlib.Path) -> None:
         """Leaves what a finished `prepare` leaves behind: without it a guest sends no heartbeats."""
@@ -115,6 +116,7 @@ class EmptyReply(Agent):
 
     name = "floor"
     sends_heartbeats = False
+    answers_everything_alike = True
 
     def __init__(self, program: pathlib.Path, encrypt) -> None:
         self._program = program
@@ -172,6 +174,9 @@ class Running:
         return {"PATH": os.environ["PATH"], "HOME": str(self._directory), "LANG": "C.UTF-8"}
 
 
-def _write_ini(path: pathlib.Path, options: dict[str, str]) -> None:
-    path.write_text("[DEFAULT]\n" + "".join(f"{name}={value}\n" for name, value in options.items()))
+def _write_ini(path: pathlib.Path, options: dict[str, str], **groups: dict[str, str]) -> None:
+    sections = {"DEFAULT": options} | groups
+    path.write_text("".join(
+        f"[{section}]\n" + "".join(f"{name}={value}\n" for name, value in values.items())
+        for section, values in sections.items()))
     path.chmod(0o600)

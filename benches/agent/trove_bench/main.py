@@ -10,13 +10,14 @@ import platform
 import secrets
 import sys
 
-from . import report
+from . import load, report
 from .agents import EmptyReply, PythonAgent, RustAgent
 from .broker import Broker
 from .controller import Conductor, Controller, encrypted_true
 from .errors import BenchError
 from .measures import Bench, Contestant
 
+MEASURES = ("start", "rest", "ping", "load")
 VERSIONS = ("trove", "oslo.messaging", "kombu", "amqp")
 
 
@@ -39,14 +40,25 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--json", type=pathlib.Path, metavar="FILE", help="also write every figure to FILE")
     parser.add_argument("--starts", type=int, default=9, metavar="N", help="starts of each agent (default %(default)s)")
     parser.add_argument("--calls", type=int, default=1000, metavar="N", help="rpc_ping calls (default %(default)s)")
+    parser.add_argument("--rounds", type=int, default=3, metavar="N", help="rounds of throughput (default %(default)s)")
+    parser.add_argument("--seconds", type=float, default=4, metavar="S",
+                        help="of throughput, for each agent, call and round (default %(default)s)")
+    parser.add_argument("--concurrency", type=int, default=32, metavar="N",
+                        help="calls under way at a time while throughput is measured (default %(default)s)")
+    parser.add_argument("--measures", default=",".join(MEASURES), metavar="NAMES", help="of %(default)s")
     parser.add_argument("--only", default="python,rust,floor", metavar="NAMES",
                         help="contestants, of %(default)s; what is left out is reported as not measured")
     parser.add_argument("--python-venv", type=pathlib.Path, required=True, help=argparse.SUPPRESS)
     parser.add_argument("--agent", type=pathlib.Path, required=True, help=argparse.SUPPRESS)
     parser.add_argument("--empty-reply", type=pathlib.Path, required=True, help=argparse.SUPPRESS)
+    parser.add_argument("--load", type=pathlib.Path, required=True, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.starts < 1 or options.calls < 2:
         parser.error("--starts must be at least 1, --calls at least 2")
+    if options.rounds < 1 or options.concurrency < 1 or options.seconds <= 0:
+        parser.error("--rounds, --concurrency and --seconds must be more than 0")
+    if unknown := sorted(set(options.measures.split(",")) - set(MEASURES)):
+        parser.error(f"unknown measure {', '.join(unknown)}: choose among {', '.join(MEASURES)}")
     return options
 
 
@@ -58,13 +70,19 @@ def _measure(options: argparse.Namespace) -> dict:
         conductor.start()
         try:
             bench = Bench(broker, controller, conductor, encryption_key=secrets.token_hex(16))
+            plan = load.Plan(options.load, options.concurrency, options.seconds, options.rounds)
+            takers = {
+                "start": lambda: bench.starts(contestants, options.starts, _progress),
+                "rest": lambda: bench.rest(contestants, _progress),
+                "ping": lambda: bench.pings(contestants, options.calls, _progress),
+                "load": lambda: load.measure(bench, contestants, plan, _progress),
+            }
+            asked = options.measures.split(",")
             return {
                 "taken_at": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
                 "machine": _machine(),
-                "start": bench.starts(contestants, options.starts, _progress),
-                "rest": bench.rest(contestants, _progress),
-                "ping": bench.pings(contestants, options.calls, _progress),
-            }
+                "concurrency": options.concurrency,
+            } | {name: take() if name in asked else {} for name, take in takers.items()}
         finally:
             conductor.stop()
             controller.close()

@@ -39,7 +39,7 @@ class Bench:
 
     def __init__(self, broker: Broker, controller: Controller, conductor: Conductor, encryption_key: str) -> None:
         self._broker = broker
-        self._controller = controller
+        self.controller = controller
         self._conductor = conductor
         self._encryption_key = encryption_key
 
@@ -62,9 +62,7 @@ class Bench:
         result = {}
         for contestant in contestants:
             progress(f"at rest: {contestant.label}")
-            with self._running(contestant, REST_REPORT_INTERVAL) as running:
-                running.start()
-                self._await_consumer(running)
+            with self.serving(contestant, REST_REPORT_INTERVAL) as running:
                 time.sleep(REST_SECONDS)  # The measure itself, not a wait for something to settle.
                 if contestant.agent.sends_heartbeats:
                     self._await_heartbeat(running)
@@ -79,10 +77,8 @@ class Bench:
             pingers = {}
             pids = {}
             for contestant in contestants:
-                running = stack.enter_context(self._running(contestant, PRODUCTION_REPORT_INTERVAL))
-                running.start()
-                self._await_consumer(running)
-                pingers[contestant.label] = self._controller.pinger(running.guest)
+                running = stack.enter_context(self.serving(contestant, PRODUCTION_REPORT_INTERVAL))
+                pingers[contestant.label] = self.controller.pinger(running.guest)
                 pids[contestant.label] = running.process.pid
             for ping in pingers.values():
                 _time_calls(ping, WARM_UP_PINGS)
@@ -95,20 +91,28 @@ class Bench:
         return {label: _summarize_pings(values) | {"uss_after": private[label]} for label, values in seconds.items()}
 
     @contextlib.contextmanager
+    def serving(self, contestant: Contestant, report_interval: int):
+        """A contestant that consumes its queue."""
+        with self._running(contestant, report_interval) as running:
+            running.start()
+            self._await_consumer(running)
+            yield running
+
+    @contextlib.contextmanager
     def _running(self, contestant: Contestant, report_interval: int):
         """A contestant that is ready to start, with its queue as the controller makes it."""
         key = self._encryption_key if contestant.encrypted else None
         guest = Guest(self._broker.transport_url, self._broker.amqp_uri, report_interval, key)
-        self._controller.create_queue(guest)
+        self.controller.create_queue(guest)
         try:
             with contestant.agent.directory(guest) as directory, Running(contestant.agent, guest, directory) as running:
                 yield running
         finally:
-            self._controller.delete_queue(guest)
+            self.controller.delete_queue(guest)
 
     def _start_once(self, contestant: Contestant) -> dict:
         with self._running(contestant, PRODUCTION_REPORT_INTERVAL) as running:
-            early = EarlyPing(self._controller, running.guest)
+            early = EarlyPing(self.controller, running.guest)
             early.start()
             self._await_message(running)
             spawned_at = time.perf_counter()
@@ -123,7 +127,7 @@ class Bench:
     def _await_message(self, running: Running) -> None:
         """Waits until the early call is in the queue."""
         deadline = time.perf_counter() + START_SECONDS
-        while self._controller.queue_state(running.guest)[0] == 0:
+        while self.controller.queue_state(running.guest)[0] == 0:
             if time.perf_counter() > deadline:
                 raise running.error("was not started: the call meant for it did not reach its queue")
             time.sleep(POLL_SECONDS)
@@ -142,7 +146,7 @@ class Bench:
         last_without = time.perf_counter()
         while True:
             asked_at = time.perf_counter()
-            _messages, consumers = self._controller.queue_state(running.guest)
+            _messages, consumers = self.controller.queue_state(running.guest)
             now = time.perf_counter()
             if consumers > 0:
                 return now, now - last_without
@@ -175,8 +179,13 @@ def _summarize_starts(runs: list[dict]) -> dict:
 
 
 def _summarize_pings(seconds: list[float]) -> dict:
+    spread = quantiles(seconds)
+    return {"median": spread["p50"], "p99": spread["p99"], "calls": len(seconds)}
+
+
+def quantiles(seconds: list[float]) -> dict[str, float]:
+    """Median and 99th percentile."""
     return {
-        "median": statistics.median(seconds),
+        "p50": statistics.median(seconds),
         "p99": statistics.quantiles(seconds, n=100, method="inclusive")[98],
-        "calls": len(seconds),
     }

@@ -29,7 +29,51 @@ ROWS = (
 )
 
 
+# Per client and call. Higher is better in the first; the others are to be no higher than the Python agent's.
+LOAD_FIGURES = (
+    ("calls per second", "calls_per_second", "", 1),
+    ("p50", "p50", "ms", MILLI),
+    ("p99", "p99", "ms", MILLI),
+    ("processor time per call, agent", "agent_cpu", "ms", MILLI),
+    ("processors busy, client", "client_share", "", 1),
+)
+THROUGHPUT_GOAL = 5  # Times the Python agent's, for the client that does not saturate first.
+
+
 def table(results: dict) -> str:
+    """Every figure that was taken."""
+    tables = [_latency_table(results) if any(results[name] for name in ("start", "rest", "ping")) else "",
+              _load_table(results) if results["load"] else ""]
+    return "\n\n".join(text for text in tables if text)
+
+
+def _load_table(results: dict) -> str:
+    lines = [
+        f"With {results['concurrency']} calls under way:",
+        "",
+        "| client, call | RPC | figure | Python agent | this agent | floor | ratio | goal met |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for name, labels in results["load"].items():
+        for mode in ("plain", "encrypted"):
+            lines += [_load_line(name, mode, figure, labels) for figure in LOAD_FIGURES]
+    return "\n".join(lines)
+
+
+def _load_line(name: str, mode: str, figure: tuple, labels: dict) -> str:
+    title, key, unit, scale = figure
+    python, rust, floor = (labels.get(f"{agent}-{mode}", {}).get(key) for agent in ("python", "rust", "floor"))
+    higher = key == "calls_per_second"
+    ratio = _ratio(rust, python) if higher else _ratio(python, rust)
+    met = ""
+    if python is not None and rust is not None and name.startswith("lean") and key in ("calls_per_second", "p99"):
+        met = "yes" if (rust >= THROUGHPUT_GOAL * python if higher else rust <= python) else "no"
+    cells = [name, mode, title, *(ABSENT if value is None else f"{value / scale:.3g} {unit}".strip()
+                                  for value in (python, rust, floor)), ratio, met]
+    return "| " + " | ".join(cells) + " |"
+
+
+def _latency_table(results: dict) -> str:
     """Markdown, one line per measure and encryption."""
     lines = [
         "| what | RPC | Python agent | this agent | floor | Python / this | this / floor | goal | met |",
