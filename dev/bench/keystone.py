@@ -95,8 +95,15 @@ class Keystone:
         # Readers must not lock the writer out: Keystone leaves transactions open.
         with contextlib.closing(sqlite3.connect(self._directory / "keystone.db")) as database:
             database.execute("PRAGMA journal_mode=WAL")
-        argv = ["/usr/bin/keystone-wsgi-public", "--host", self._host, "--port", str(self.port), "--", "--config-file", str(self._configuration)]
-        environment = {"PATH": os.environ.get("PATH", "/usr/bin:/bin"), "LANG": "C.UTF-8", "HOME": str(self._directory)}
+        # Several processes: a client may hold a connection it does not use yet. No threads: SQLite's connections are of one thread.
+        argv = ["uwsgi_python3", "--http-socket", f"{self._host}:{self.port}", "--wsgi-file", "/usr/bin/keystone-wsgi-public"]
+        argv += ["--master", "--die-on-term", "--processes", "6", "--buffer-size", "65535"]
+        environment = {
+            "PATH": os.environ.get("PATH", "/usr/bin:/bin"),
+            "LANG": "C.UTF-8",
+            "HOME": str(self._directory),
+            "OS_KEYSTONE_CONFIG_FILES": str(self._configuration),
+        }
         server = Child("keystone", [*as_user("keystone"), *argv], self._directory / "keystone.log", environment, self._directory)
         self._server = server
         wait_until("Keystone", self._answers, START_SECONDS, server.tail, server.check_alive)

@@ -142,7 +142,7 @@ async fn what_a_crash_left_is_deleted(place: Place) {
 }
 
 async fn neighbours_stay(place: Place) {
-    let others = ["b10.gz", "b1_old.gz", "b1-x.gz"].map(|object| place.name(object));
+    let others = ["b10.gz", "b1old.gz", "b1-x.gz"].map(|object| place.name(object));
     for other in &others {
         place.store(other, &[b"other", b"backup"], &BackupMetadata::new()).await;
     }

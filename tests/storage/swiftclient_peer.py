@@ -19,7 +19,7 @@ with SwiftService(options) as service:
         outcomes = list(service.download(container, [name], {"out_file": path}))
         stat = service.stat(container, [name])
         for entry in stat:
-            print(json.dumps(entry["headers"]))
+            print(json.dumps(dict(entry["headers"])))
 for outcome in outcomes:
     if not outcome["success"]:
         raise SystemExit(f"{outcome.get('action')}: {outcome.get('error')}")

@@ -47,9 +47,11 @@ impl Client {
             (None, true) => Ok(()),
             // The manifest itself may be what is gone: the pieces are looked for next.
             (None, false) if outcome.status.starts_with("404") => Ok(()),
-            (Some((object, status)), _) => {
-                Err(refusal::failed(action, format!("'{object}' is still there: {status}"), status.starts_with('5')))
-            }
+            (Some((object, status)), _) => Err(refusal::failed(
+                action,
+                format!("'{object}' is still there: {status}"),
+                status.starts_with('5') || status.starts_with("401"),
+            )),
             (None, false) => Err(refusal::failed(action, format!("the answer is {}", outcome.status), true)),
         }
     }

@@ -124,7 +124,12 @@ impl Keystone {
             return Err(refusal::failed(ACTION, format!("{} does not answer as Keystone version 3 does", self.url), false));
         };
         let life = lifetime(body);
-        let renew_at = asked + life.saturating_sub(MARGIN.min(life / 5));
+        let margin = match self.method {
+            Method::Account(_) => MARGIN.min(life / 5),
+            // Another one would end no later.
+            Method::Rescope { .. } => Duration::ZERO,
+        };
+        let renew_at = asked + life.saturating_sub(margin);
         Ok(Issued { token, catalog: body.get("catalog").cloned().unwrap_or_default(), renew_at, ends_at: asked + life })
     }
 

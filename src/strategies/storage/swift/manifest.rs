@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::client::{Client, PATIENCE};
 use super::{headers, large, refusal};
 use crate::config::ManifestKind;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::model::BackupMetadata;
 use crate::op::Op;
 use crate::strategies::storage::quoting::quote;
@@ -103,7 +103,12 @@ impl Client {
         let action = format!("store the manifest {name}");
         let body = serde_json::to_vec(entries).map_err(|error| refusal::failed(&action, error.to_string(), false))?;
         let call = self.object(&action, Method::PUT, name).headers(meta).body(body).patience(PATIENCE);
-        self.send(op, &call.query(&[("multipart-manifest", "put")])).await?;
+        let call = call.query(&[("multipart-manifest", "put")]);
+        match self.send(op, &call).await {
+            // Swift looks at the segments before it looks at the token of the request itself.
+            Err(error) if is_unauthorized(&error) && self.auth.refused(&self.auth.token(op).await?).await => self.send(op, &call).await?,
+            other => other?,
+        };
         Ok(pieces::checksum(entries.iter().map(|entry| entry.etag.as_str())))
     }
 
@@ -143,4 +148,9 @@ impl Client {
             }
         }
     }
+}
+
+/// Whether Swift was not let in to the segments of a list.
+fn is_unauthorized(error: &Error) -> bool {
+    matches!(error, Error::Storage { reason, .. } if reason.contains("400 Bad Request") && reason.contains("401 Unauthorized"))
 }
