@@ -4,4 +4,5 @@ pub mod command;
 pub mod facts;
 pub mod files;
 pub mod packages;
+pub mod running;
 pub mod service;
