@@ -265,6 +265,10 @@ impl Group {
         }
     }
 
+    pub(super) fn terminate(&self) {
+        self.signal(Signal::SIGTERM);
+    }
+
     pub(super) fn kill(self) {
         drop(self);
     }

@@ -95,6 +95,15 @@ impl RunningCommand {
         check(&self.command, status, Vec::new(), stderr)
     }
 
+    /// Asks a server to end, and waits for it as [`Self::finish`] does.
+    ///
+    /// # Errors
+    /// Those of [`Self::finish`].
+    pub async fn stop(self, op: &Op) -> Result<CommandOutput> {
+        self.group.terminate();
+        self.finish(op).await
+    }
+
     /// Ends it: TERM, a grace period, KILL. Returns the end of its standard error.
     pub async fn end(self) -> Vec<u8> {
         let RunningCommand { group, mut child, stdin, stdout, stderr, guards, .. } = self;
