@@ -1,13 +1,23 @@
 //! Backups: the tools that make and take them ([`BackupRunner`], [`RestoreRunner`]) and the stream between tool and storage.
 
+mod cipher;
+mod content;
+mod decode;
+mod deflate;
+mod digest;
 mod download;
 mod encode;
+mod inflate;
+mod keep;
 mod progress;
+mod retry;
 mod runner;
+mod threads;
 mod upload;
 
 pub use download::{Decoding, download};
 pub use encode::{Encoding, encode};
 pub use progress::{Progress, ProgressSnapshot};
+pub use retry::Retry;
 pub use runner::{BackupJob, BackupRunner, BackupStream, Parent, RestoreRunner, RestoreStep};
-pub use upload::{Limits, Retry, Uploaded, discard, upload};
+pub use upload::{Limits, Uploaded, discard, upload};
