@@ -177,7 +177,8 @@ pub fn storage(op: &Op, settings: &Settings, swift_url: Option<&str>, driver: Op
 /// Something may still be stored; the next start of the agent tries again.
 pub async fn undo(op: &Op, settings: &Settings, storage: &dyn Storage, id: &str) -> Result<()> {
     let Some(text) = files::read_optional(&trace_file(settings))? else { return Ok(()) };
-    let trace: Trace = serde_json::from_str(&text).map_err(|error| Error::guest(format!("the note of the backup under way is damaged: {error}")))?;
+    let trace: Trace =
+        serde_json::from_str(&text).map_err(|error| Error::guest(format!("the note of the backup under way is damaged: {error}")))?;
     if trace.id == id {
         discard(storage, &ObjectName::new(trace.container, trace.object), op.context.clone()).await?;
         files::remove(&trace_file(settings))?;

@@ -65,7 +65,9 @@ pub async fn run(op: &Op, manager: &dyn DatastoreManager, env: &PrepareEnv, requ
 
 /// Everything about the backup that can be wrong is found out before anything is touched. A snapshot of a volume is there already, as the volume.
 async fn look_at_backup(op: &Op, env: &PrepareEnv, request: &PrepareRequest) -> Result<Option<Chain>> {
-    let Some(backup) = request.backup_info.as_ref().filter(|backup| backup.storage_driver.as_deref() != Some("cinder")) else { return Ok(None) };
+    let Some(backup) = request.backup_info.as_ref().filter(|backup| backup.storage_driver.as_deref() != Some("cinder")) else {
+        return Ok(None);
+    };
     let storage = backup::storage(op, &env.settings, backup.swift_url.as_deref(), backup.storage_driver.as_deref())?;
     Chain::inspect(op, storage, &env.settings.backup, backup).await.map(Some)
 }

@@ -70,7 +70,14 @@ impl Chain {
     ///
     /// # Errors
     /// The target holds half of a database then, and the strategy sees to it that no server is started on it.
-    pub async fn restore(self, op: &Op, backups: &dyn Backups, settings: &BackupSettings, target: &RestoreTarget, volume: &Utf8Path) -> Result<()> {
+    pub async fn restore(
+        self,
+        op: &Op,
+        backups: &dyn Backups,
+        settings: &BackupSettings,
+        target: &RestoreTarget,
+        volume: &Utf8Path,
+    ) -> Result<()> {
         let mut runner = backups.restorer(op, self.kind.as_deref(), &self.object, target).await?;
         let least = self.least_size();
         check_capacity(least, volume)?;

@@ -75,12 +75,8 @@ impl Conductor {
         args.insert("sent".into(), json!(self.backup_clock.next()));
         args.insert("state".into(), json!(state));
         // Columns of the controller's table; an absent one stays as it is.
-        let texts = [
-            ("backup_type", &update.backup_type),
-            ("checksum", &update.checksum),
-            ("location", &update.location),
-            ("note", &update.note),
-        ];
+        let texts =
+            [("backup_type", &update.backup_type), ("checksum", &update.checksum), ("location", &update.location), ("note", &update.note)];
         args.extend(texts.into_iter().filter_map(|(name, text)| Some((name.to_owned(), json!(text.as_ref()?)))));
         args.extend(update.size.map(|size| ("size".to_owned(), json!(size))));
         self.cast("update_backup", Value::Object(args), &context.raw.0)

@@ -37,7 +37,15 @@ impl RunningCommand {
         tracing::debug!(?command, "starting");
         let mut child = spawn(&command, true)?;
         let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
-        Ok(RunningCommand { group: Group::of(&child), child, command, stdin, stdout, stderr: tokio::spawn(tail(stderr)), guards: Vec::new() })
+        Ok(RunningCommand {
+            group: Group::of(&child),
+            child,
+            command,
+            stdin,
+            stdout,
+            stderr: tokio::spawn(tail(stderr)),
+            guards: Vec::new(),
+        })
     }
 
     /// Keeps something until the program has ended: a mark, a file it reads.

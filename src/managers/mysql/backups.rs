@@ -95,10 +95,9 @@ impl MySqlBackups {
 
     async fn dump(&self, op: &Op, flavor: Flavor) -> Result<Box<dyn BackupRunner>> {
         let candidates = if flavor.is_mariadb() { &DUMPS[..] } else { &DUMPS[1..] };
-        let (program, _) = self
-            .find(op, candidates)
-            .await?
-            .ok_or_else(|| Error::guest(format!("none of {} is on this guest: install the server's client programs", candidates.join(", "))))?;
+        let (program, _) = self.find(op, candidates).await?.ok_or_else(|| {
+            Error::guest(format!("none of {} is on this guest: install the server's client programs", candidates.join(", ")))
+        })?;
         let mut session = self.client.session(op).await?;
         let logs: Vec<i64> = session.rows(op, "look whether there is a binary log", &SqlText::new("SELECT @@log_bin")).await?;
         session.close().await;
@@ -136,7 +135,9 @@ impl MySqlBackups {
 
 fn missing(tool: HotTool, what: &str) -> Error {
     let (programs, package) = (tool.programs().join(" or "), tool.package());
-    Error::guest(format!("{what} needs {programs}, and this guest has none that fits its server: install the package {package} into the image"))
+    Error::guest(format!(
+        "{what} needs {programs}, and this guest has none that fits its server: install the package {package} into the image"
+    ))
 }
 
 #[async_trait]
@@ -146,7 +147,9 @@ impl Backups for MySqlBackups {
         let configured = self.settings.datastore.backup_strategy.as_deref();
         let strategy = match configured {
             Some(name) => Strategy::named(name).ok_or_else(|| {
-                Error::guest(format!("backup_strategy is '{name}', which is no strategy of {flavor}: set it to MySQLDump, InnoBackupEx or MariaBackup"))
+                Error::guest(format!(
+                    "backup_strategy is '{name}', which is no strategy of {flavor}: set it to MySQLDump, InnoBackupEx or MariaBackup"
+                ))
             })?,
             None => Strategy::Hot,
         };
@@ -158,7 +161,10 @@ impl Backups for MySqlBackups {
             (None, Some(name)) => Err(missing(tool_of(flavor), &format!("backup_strategy = {name}"))),
             (None, None) if incremental => Err(missing(tool_of(flavor), "an incremental backup")),
             (None, None) => {
-                tracing::info!(package = tool_of(flavor).package(), "no tool for copies of the server's files is here: the backup is a dump");
+                tracing::info!(
+                    package = tool_of(flavor).package(),
+                    "no tool for copies of the server's files is here: the backup is a dump"
+                );
                 self.dump(op, flavor).await
             }
         }
@@ -234,9 +240,13 @@ mod tests {
         assert_eq!(tool_of(of("10.11.14-MariaDB")), HotTool::MariaBackup);
         assert_eq!((tool_of(of("8.0.36")), tool_of(of("10.0.38-MariaDB"))), (HotTool::XtraBackup, HotTool::XtraBackup));
         let said = |version: &str| format!(" xtrabackup version {version} based on MySQL server {version} Linux (x86_64)");
-        for (tool, server, good) in
-            [("2.4.29", "5.7.44", true), ("2.4.29", "8.0.36", false), ("8.0.35-30", "8.0.36", true), ("8.0.35-30", "8.4.0", false), ("8.0.35-30", "5.7.44", false)]
-        {
+        for (tool, server, good) in [
+            ("2.4.29", "5.7.44", true),
+            ("2.4.29", "8.0.36", false),
+            ("8.0.35-30", "8.0.36", true),
+            ("8.0.35-30", "8.4.0", false),
+            ("8.0.35-30", "5.7.44", false),
+        ] {
             assert_eq!(fits(HotTool::XtraBackup, &said(tool), of(server)), good, "{tool} {server}");
         }
         assert!(!fits(HotTool::XtraBackup, "nonsense", of("8.0.36")));

@@ -8,12 +8,12 @@ use camino::{Utf8Path, Utf8PathBuf};
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::accounts::Accounts;
+use super::backups::MySqlBackups;
 use super::bootstrap::{DataDirectory, Owner, ensure_data_directory};
 use super::client::{Client, Session};
 use super::configuration::Configuration;
 use super::credentials;
 use super::databases::Databases;
-use super::backups::MySqlBackups;
 use super::foreign;
 use super::groups::Groups;
 use super::layout::{self, Layout};

@@ -123,7 +123,11 @@ impl PrivateServer {
     /// It did not end in time, or not well.
     pub(super) async fn stop(self, op: &Op) -> Result<()> {
         let directory = self.directory;
-        self.running.stop(op).await.map_err(|error| Error::guest(format!("{error}{}", log_end(&directory)))).action("stop the private server")?;
+        self.running
+            .stop(op)
+            .await
+            .map_err(|error| Error::guest(format!("{error}{}", log_end(&directory))))
+            .action("stop the private server")?;
         for name in [SOCKET, PID, LOG, ".trove-private.sock.lock"] {
             files::remove(&directory.join(name))?;
         }
@@ -136,7 +140,11 @@ fn log_end(directory: &Utf8Path) -> String {
     let text = std::fs::read(directory.join(LOG)).unwrap_or_default();
     let text = String::from_utf8_lossy(&text);
     let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-    if lines.is_empty() { String::new() } else { format!("; the end of its log: {}", lines[lines.len().saturating_sub(QUOTED_LINES)..].join("; ")) }
+    if lines.is_empty() {
+        String::new()
+    } else {
+        format!("; the end of its log: {}", lines[lines.len().saturating_sub(QUOTED_LINES)..].join("; "))
+    }
 }
 
 /// Ends a server that an agent which was killed has left on a directory.
@@ -147,7 +155,8 @@ pub(super) async fn end_left_over(op: &Op, directory: &Utf8Path) -> Result<()> {
     let pid = files::read_optional(&directory.join(PID))?.and_then(|text| text.trim().parse::<i32>().ok());
     let Some(pid) = pid.filter(|pid| *pid > 1) else { return Ok(()) };
     let socket = directory.join(SOCKET);
-    let is_ours = || std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| String::from_utf8_lossy(&line).contains(socket.as_str()));
+    let is_ours =
+        || std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| String::from_utf8_lossy(&line).contains(socket.as_str()));
     if !is_ours() {
         return Ok(());
     }

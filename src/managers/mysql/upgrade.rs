@@ -49,7 +49,9 @@ pub(super) fn is_needed(made_by: Flavor, here: Flavor) -> bool {
 pub(super) fn check_files(made_by: Flavor, here: Flavor) -> Result<()> {
     let series = |flavor: Flavor| (flavor.version.0, flavor.version.1);
     if made_by.is_mariadb() != here.is_mariadb() || series(made_by) > series(here) {
-        return Err(Error::guest(format!("the backup holds files of {made_by}, which {here} cannot read: restore it to a guest of that version")));
+        return Err(Error::guest(format!(
+            "the backup holds files of {made_by}, which {here} cannot read: restore it to a guest of that version"
+        )));
     }
     Ok(())
 }

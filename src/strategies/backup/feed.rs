@@ -12,10 +12,16 @@ use crate::system::running::RunningCommand;
 ///
 /// # Errors
 /// The content broke off: its own error, and the program is ended. The program failed, or ended before it had read everything.
-pub async fn feed(op: &Op, mut program: RunningCommand, mut content: ByteStream, mut see: impl FnMut(&[u8]) + Send) -> Result<CommandOutput> {
+pub async fn feed(
+    op: &Op,
+    mut program: RunningCommand,
+    mut content: ByteStream,
+    mut see: impl FnMut(&[u8]) + Send,
+) -> Result<CommandOutput> {
     let Some(mut input) = program.take_stdin() else { return Err(Error::guest("the program's input is in use already")) };
     // Nobody reads its output: it must not be able to fill a pipe.
-    let drain = program.take_stdout().map(|mut output| tokio::spawn(async move { tokio::io::copy(&mut output, &mut tokio::io::sink()).await }));
+    let drain =
+        program.take_stdout().map(|mut output| tokio::spawn(async move { tokio::io::copy(&mut output, &mut tokio::io::sink()).await }));
     let mut refused = false;
     loop {
         let next = match op.until_cancelled("read the backup", content.recv()).await {
@@ -49,7 +55,9 @@ pub async fn feed(op: &Op, mut program: RunningCommand, mut content: ByteStream,
     }
     let output = output?;
     if refused {
-        return Err(Error::guest("the program that takes the backup back ended well before it had read all of it: is the backup of another kind?"));
+        return Err(Error::guest(
+            "the program that takes the backup back ended well before it had read all of it: is the backup of another kind?",
+        ));
     }
     Ok(output)
 }

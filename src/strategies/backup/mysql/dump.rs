@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::ToolLogin;
 use super::super::watched::watched;
+use super::ToolLogin;
 use crate::error::{Error, Result};
 use crate::model::BackupMetadata;
 use crate::op::Op;

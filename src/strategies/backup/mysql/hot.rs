@@ -88,7 +88,10 @@ impl HotBackup {
             Some(parent) => {
                 let lsn = parent.metadata.get("lsn").filter(|lsn| !lsn.is_empty() && lsn.bytes().all(|byte| byte.is_ascii_digit()));
                 let lsn = lsn.ok_or_else(|| {
-                    Error::bad_request(format!("there is no LSN with the parent backup {}: an incremental backup cannot build on it", parent.location))
+                    Error::bad_request(format!(
+                        "there is no LSN with the parent backup {}: an incremental backup cannot build on it",
+                        parent.location
+                    ))
                 })?;
                 command.arg(format!("--incremental-lsn={lsn}"))
             }
@@ -156,7 +159,8 @@ mod tests {
     #[test]
     fn xtrabackup_is_given_these_arguments_which_no_real_one_has_seen() {
         let full = backup(HotTool::XtraBackup, false).command(&job(None)).unwrap();
-        let start = ["xtrabackup", "--defaults-file=/state/os_admin.cnf", "--backup", "--stream=xbstream", "--datadir=/data", "--target-dir=/tmp"];
+        let start =
+            ["xtrabackup", "--defaults-file=/state/os_admin.cnf", "--backup", "--stream=xbstream", "--datadir=/data", "--target-dir=/tmp"];
         assert_eq!(full.argv(), [&start[..], &["--parallel=2"]].concat());
         let next = backup(HotTool::XtraBackup, true).command(&job(Some("4711"))).unwrap();
         assert_eq!(next.argv(), [&start[..], &["--incremental-lsn=4711", "--parallel=2"]].concat());

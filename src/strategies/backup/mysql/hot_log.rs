@@ -65,7 +65,10 @@ mod tests {
             assert_eq!(metadata(log).unwrap()["lsn"], lsn);
         }
         let found = metadata(MARIADB).unwrap();
-        assert_eq!((found["binlog_file"].as_str(), found["binlog_position"].as_str(), found["gtid"].as_str()), ("mysqld-bin.000003", "1348", "0-1-7"));
+        assert_eq!(
+            (found["binlog_file"].as_str(), found["binlog_position"].as_str(), found["gtid"].as_str()),
+            ("mysqld-bin.000003", "1348", "0-1-7")
+        );
     }
 
     #[test]

@@ -51,9 +51,9 @@ impl HotRestore {
         let unpack = CommandSpec::new(self.tool.unpacker()).args(["-x", "-C", into.as_str()]).timeout(ENDING);
         let running = self.service.spawn(op, unpack).await?;
         match feed(op, running, step.content, |_| ()).await {
-            Err(error @ Error::Command { .. }) if available(into).is_some_and(|left| left < FULL_BYTES) => {
-                Err(Error::guest(format!("the volume is full: the backup needs more than there is at {into}; restore it to a larger volume ({error})")))
-            }
+            Err(error @ Error::Command { .. }) if available(into).is_some_and(|left| left < FULL_BYTES) => Err(Error::guest(format!(
+                "the volume is full: the backup needs more than there is at {into}; restore it to a larger volume ({error})"
+            ))),
             other => other.map(drop),
         }
     }

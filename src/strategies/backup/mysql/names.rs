@@ -41,7 +41,9 @@ mod tests {
     #[test]
     fn names_of_every_release_are_known() {
         let kilo = "trove.guestagent.strategies.backup.mysql_impl.InnoBackupEx";
-        for name in ["InnoBackupEx", "InnoDBBackupEx", "InnoBackupExIncremental", "xtrabackup", "innobackupex", "MariaBackup", "mariabackup", kilo] {
+        for name in
+            ["InnoBackupEx", "InnoDBBackupEx", "InnoBackupExIncremental", "xtrabackup", "innobackupex", "MariaBackup", "mariabackup", kilo]
+        {
             assert_eq!(Strategy::named(name), Some(Strategy::Hot), "{name}");
         }
         assert_eq!(Strategy::named("MySQLDump"), Some(Strategy::Dump));
