@@ -2,6 +2,7 @@
 //! `restore` reads a file. What is stored goes nowhere; what is restored goes to standard output. The last line on standard error is a JSON object.
 //! The password is in `BACKUP_KEY`: this is no secret.
 
+use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use bytes::Bytes;
 use camino::Utf8PathBuf;
 use md5::{Digest, Md5};
 use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
+use tokio::net::unix::pipe;
 use tokio_util::sync::CancellationToken;
 use trove_guestagent::error::{Error, Result, ResultExt};
 use trove_guestagent::model::BackupMetadata;
@@ -138,6 +140,12 @@ fn key() -> Result<secrecy::SecretString> {
     std::env::var("BACKUP_KEY").map(Into::into).map_err(|_| Error::guest("BACKUP_KEY is not set"))
 }
 
+/// Standard input, a pipe like the one between the agent and a tool.
+fn input() -> Result<Pin<Box<dyn AsyncRead + Send>>> {
+    let descriptor = std::io::stdin().as_fd().try_clone_to_owned().action("open standard input")?;
+    Ok(Box::pin(pipe::Receiver::from_owned_fd(descriptor).action("read standard input, a pipe")?))
+}
+
 async fn store(reader: Pin<Box<dyn AsyncRead + Send>>, spool: Option<Utf8PathBuf>, progress: &Arc<Progress>) -> Result<()> {
     let encoded = encode(reader, Encoding { compress: true, key: Some(key()?) }, Arc::clone(progress));
     let limits = Limits { segment_max_size: 2 << 30, spool_dir: spool, retry: Retry::default() };
@@ -167,11 +175,12 @@ async fn restore(path: &str, progress: &Arc<Progress>) -> Result<()> {
     let mut line = String::new();
     std::io::stdin().read_line(&mut line).action("wait for the start")?;
     let mut stream = download(&op, Arc::new(Nowhere { file: Some(Arc::new(file)) }), object, how, Arc::clone(progress)).await?;
-    let mut output = tokio::io::stdout();
+    let descriptor = std::io::stdout().as_fd().try_clone_to_owned().action("open standard output")?;
+    let mut output = pipe::Sender::from_owned_fd(descriptor).action("write to standard output, a pipe")?;
     while let Some(bytes) = stream.recv().await {
         output.write_all(&bytes?).await.action("write the content")?;
     }
-    output.flush().await.action("write the content")
+    Ok(())
 }
 
 #[tokio::main(worker_threads = 2)]
@@ -182,8 +191,8 @@ async fn main() -> Result<()> {
     let progress = Progress::new("bench");
     let started = Instant::now();
     match words[..] {
-        ["store"] => store(Box::pin(tokio::io::stdin()), None, &progress).await?,
-        ["store", spool] => store(Box::pin(tokio::io::stdin()), Some(spool.into()), &progress).await?,
+        ["store"] => store(input()?, None, &progress).await?,
+        ["store", spool] => store(input()?, Some(spool.into()), &progress).await?,
         ["synthetic", size] => store(Box::pin(Synthetic::new(bytes(size)?)), None, &progress).await?,
         ["synthetic", size, spool] => store(Box::pin(Synthetic::new(bytes(size)?)), Some(spool.into()), &progress).await?,
         ["restore", path] => restore(path, &progress).await?,

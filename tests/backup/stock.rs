@@ -58,8 +58,14 @@ async fn what_is_written_here_is_read_there() {
 /// Key derivations of every OpenSSL there was, with and without gzip; nothing is said about them when restoring.
 #[tokio::test]
 async fn what_is_written_there_is_read_here() {
-    let derivations: [&[&str]; 6] =
-        [&["-md", "md5"], &["-md", "sha256"], &["-pbkdf2"], &["-pbkdf2", "-md", "sha512", "-iter", "10000"], &["-md", "sha512"], &["-md", "sha1"]];
+    let derivations: [&[&str]; 6] = [
+        &["-md", "md5"],
+        &["-md", "sha256"],
+        &["-pbkdf2"],
+        &["-pbkdf2", "-md", "sha512", "-iter", "10000"],
+        &["-md", "sha512"],
+        &["-md", "sha1"],
+    ];
     let content = dump(2_000_000);
     let (_guard, directory) = directory();
     let plain = directory.join("plain");

@@ -48,7 +48,8 @@ pub(crate) fn password() -> SecretString {
 
 /// Something like a dump: it compresses, but not to nothing.
 pub(crate) fn dump(bytes: usize) -> Vec<u8> {
-    let rows = (0_u64..).map(|id| format!("INSERT INTO t VALUES ({id},'{:x}','row of a table');\n", id.wrapping_mul(0x9e37_79b9_7f4a_7c15)));
+    let rows =
+        (0_u64..).map(|id| format!("INSERT INTO t VALUES ({id},'{:x}','row of a table');\n", id.wrapping_mul(0x9e37_79b9_7f4a_7c15)));
     rows.flat_map(String::into_bytes).take(bytes).collect()
 }
 

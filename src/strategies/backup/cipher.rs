@@ -35,8 +35,7 @@ pub(super) enum Derivation {
 
 impl Derivation {
     /// All that are tried, the likely ones first.
-    pub(super) const ALL: [Derivation; 6] =
-        [Self::Sha256, Self::Md5, Self::Pbkdf2Sha256, Self::Pbkdf2Sha512, Self::Sha512, Self::Sha1];
+    pub(super) const ALL: [Derivation; 6] = [Self::Sha256, Self::Md5, Self::Pbkdf2Sha256, Self::Pbkdf2Sha512, Self::Sha512, Self::Sha1];
 
     /// Key and vector in a row.
     fn derive(self, password: &[u8], salt: &[u8]) -> Result<Vec<u8>, ErrorStack> {

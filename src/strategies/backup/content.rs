@@ -69,7 +69,9 @@ mod tests {
         assert_eq!(recognise(&[0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3, 1]), Some(Content::Gzip));
         let tar = [vec![0xff; 257], b"ustar\0".to_vec()].concat();
         let counter: Vec<u8> = (0..2048_u32).flat_map(u32::to_le_bytes).collect();
-        for plain in [b"-- MariaDB dump 10.19".as_slice(), "Zürich".as_bytes(), &"Zü".as_bytes()[..2], b"", b"XBSTCK01\0\x01", &tar, &counter] {
+        for plain in
+            [b"-- MariaDB dump 10.19".as_slice(), "Zürich".as_bytes(), &"Zü".as_bytes()[..2], b"", b"XBSTCK01\0\x01", &tar, &counter]
+        {
             assert_eq!(recognise(plain), Some(Content::Plain), "{plain:02x?}");
         }
     }

@@ -41,7 +41,8 @@ pub(super) fn start(input: mpsc::Receiver<Fetched>, key: Option<SecretString>, o
         // The other thread is always there to hear it, unless nobody wants the content any more.
         verdict.send(expand(compressed, &content)).ok();
     })?;
-    let check = Checker { input, output, sum: Checksum::default(), unseal: Unseal::Looking(BytesMut::new(), key), plain: Some(plain), outcome };
+    let check =
+        Checker { input, output, sum: Checksum::default(), unseal: Unseal::Looking(BytesMut::new(), key), plain: Some(plain), outcome };
     spawn("restore-decrypt", move || check.run())
 }
 
@@ -250,7 +251,8 @@ impl Unseal {
         if !first.starts_with(MAGIC) {
             return Ok(first.freeze());
         }
-        let key = key.ok_or_else(|| Error::guest("the backup is encrypted, and no backup_aes_cbc_key is set: set the one it was made with"))?;
+        let key =
+            key.ok_or_else(|| Error::guest("the backup is encrypted, and no backup_aes_cbc_key is set: set the one it was made with"))?;
         let (header, sealed) = first.split_at_checked(HEADER).ok_or_else(|| broken("it breaks off within the header of the encryption"))?;
         if whole && (sealed.is_empty() || sealed.len() % cipher::BLOCK != 0) {
             return Err(broken("it breaks off within a block of the encryption"));

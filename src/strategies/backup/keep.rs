@@ -51,7 +51,9 @@ pub(super) fn plan(index: usize, segment_max_size: u64, spool: Option<&Utf8Path>
         });
         match file {
             Ok(Some(found)) => return found,
-            Ok(None) => tracing::warn!(%directory, "too little space to keep segments of the backup in: they are kept in memory, and are small"),
+            Ok(None) => {
+                tracing::warn!(%directory, "too little space to keep segments of the backup in: they are kept in memory, and are small")
+            }
             Err(error) => tracing::warn!("segments of the backup are kept in memory, and are small: {error}"),
         }
     }
