@@ -18,6 +18,8 @@ from typing import Any
 # Importing trove.cmd patches the standard library, as it does for Trove's own services: it must come first.
 from trove.cmd import common as trove_start
 
+from trove.backup import models as backup_models
+from trove.backup import state as backup_state
 from trove.common import cfg, constants, notification, template
 from trove.common.context import TroveContext
 from trove.datastore import models as datastore_models
@@ -88,6 +90,44 @@ def call(instance_id: str, method: str, arguments: dict[str, Any], event: str | 
     return getattr(_api(instance_id, event), method)(**arguments)
 
 
+def use_token(token: str) -> None:
+    """From now on requests carry this token: one that a real Swift knows."""
+    global AUTH_TOKEN
+    AUTH_TOKEN = token
+
+
+def create_backup(instance_id: str, swift_url: str, parent_id: str | None) -> str:
+    """The row of a backup and the cast that has it made, as the task manager sends it. Returns its id."""
+    version = _version_of(instance_id)
+    backup = backup_models.DBBackup.create(
+        name="bench",
+        description="",
+        tenant_id=TENANT,
+        state=backup_state.BackupState.NEW,
+        instance_id=instance_id,
+        parent_id=parent_id,
+        datastore_version_id=version.id,
+        deleted=False,
+    )
+    parent = backup_models.DBBackup.find_by(id=parent_id) if parent_id else None
+    info = {
+        "id": backup.id,
+        "name": backup.name,
+        "description": backup.description,
+        "instance_id": instance_id,
+        "backup_type": backup.backup_type,
+        "checksum": backup.checksum,
+        "parent": {"location": parent.location, "checksum": parent.checksum} if parent else None,
+        "datastore": version.manager,
+        "datastore_version": version.name,
+        "swift_container": "database_backups",
+        "storage_driver": "swift",
+        "swift_url": swift_url,
+    }
+    _api(instance_id, "DBaaSBackupCreate").create_backup(info)
+    return backup.id
+
+
 def instance_status(instance_id: str) -> dict[str, Any]:
     """What `GET /instances/ID` derives its status from."""
     status = models.InstanceServiceStatus.find_by(instance_id=instance_id)
@@ -123,7 +163,7 @@ def _context() -> TroveContext:
 
 
 OPERATIONS = {
-    operation.__name__: operation for operation in (create_instance, render_template, prepare, call, instance_status)
+    operation.__name__: operation for operation in (create_instance, render_template, prepare, call, use_token, create_backup, instance_status)
 }
 
 
