@@ -102,6 +102,8 @@ def test_after_a_kill_a_backup_is_failed_and_its_segments_are_gone(deployment: D
     server.query("owner", server.owner_password, "INSERT INTO first.ballast SELECT RANDOM_BYTES(1024) FROM seq_1_to_60000", database="first")
     backup = start_backup(deployment, swift, server)
     client = swift.client()
+    # The guest makes it as well, and listing it may be earlier.
+    client.put_container("database_backups")
 
     def stored() -> list[str]:
         return [entry["name"] for entry in client.get_container("database_backups", prefix=backup)[1]]
