@@ -29,7 +29,7 @@ def source(deployment: Deployment, swift: Swift, kind: Kind) -> Server:
     """A prepared guest with a key for its backups; what is planted is searched for at the end of the run."""
     token, _ = swift.login()
     key = f"Key-{swift.key}"
-    server = prepared(deployment, kind, secure=True, guest_options={"backup_aes_cbc_key": key, "backup_segment_max_size": "1048576"})
+    server = prepared(deployment, kind, secure=True, guest_options={"backup_aes_cbc_key": key, "backup_segment_max_size": "4194304"})
     server.secrets += [token, key]
     return server
 
