@@ -56,7 +56,8 @@ pub async fn run(settings: Settings, sources: Sources, stop: CancellationToken, 
         manager: manager.clone(),
         status: status.clone(),
         conductor: conductor.clone(),
-        prepare: PrepareEnv { volume: settings.volume.clone(), commands, packages },
+        release: release.clone(),
+        prepare: PrepareEnv { settings: settings.clone(), commands, packages },
         operations: shown.clone(),
     });
     let heartbeat = Heartbeat {
@@ -71,7 +72,8 @@ pub async fn run(settings: Settings, sources: Sources, stop: CancellationToken, 
     let monitor = tokio::spawn(Monitor::new(settings.clone(), status.clone(), shown).run(connections.clone()));
 
     let finished = std::mem::take(&mut left.finished);
-    let server = RpcServer::new(broker, publisher, dispatcher, keys, release, journal, finished, stop.clone(), operations.clone(), &threads);
+    let server =
+        RpcServer::new(broker, publisher, dispatcher, keys, release, journal, finished, stop.clone(), operations.clone(), &threads);
     server.begin();
     server.recover(left);
     let mut serving = tokio::spawn(server.run(|| notify(&[sd_notify::NotifyState::Ready])));

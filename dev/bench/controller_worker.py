@@ -8,6 +8,8 @@ from typing import Any
 import guest_api
 from guest_api import TENANT
 
+from trove.backup import models as backup_models
+from trove.backup import state as backup_state
 from trove.common import cfg, constants, crypto_utils, template
 from trove.datastore import models as datastore_models
 from trove.extensions.common import common as extensions
@@ -82,6 +84,43 @@ def prepare(instance_id: str, memory_mb: int, databases: list[Any], users: list[
     guest_api.guest(instance_id, "DBaaSInstanceCreate").prepare(memory_mb, **arguments)
 
 
+def use_token(token: str) -> None:
+    """From now on requests carry this token: one that a real Swift knows."""
+    guest_api.AUTH_TOKEN = token
+
+
+def create_backup(instance_id: str, swift_url: str, parent_id: str | None) -> str:
+    """The row of a backup and the cast that has it made, as the task manager sends it. Returns its id."""
+    version = _version_of(instance_id)
+    backup = backup_models.DBBackup.create(
+        name="bench",
+        description="",
+        tenant_id=TENANT,
+        state=backup_state.BackupState.NEW,
+        instance_id=instance_id,
+        parent_id=parent_id,
+        datastore_version_id=version.id,
+        deleted=False,
+    )
+    parent = backup_models.DBBackup.find_by(id=parent_id) if parent_id else None
+    info = {
+        "id": backup.id,
+        "name": backup.name,
+        "description": backup.description,
+        "instance_id": instance_id,
+        "backup_type": backup.backup_type,
+        "checksum": backup.checksum,
+        "parent": {"location": parent.location, "checksum": parent.checksum} if parent else None,
+        "datastore": version.manager,
+        "datastore_version": version.name,
+        "swift_container": "database_backups",
+        "storage_driver": "swift",
+        "swift_url": swift_url,
+    }
+    guest_api.guest(instance_id, "DBaaSBackupCreate").create_backup(info)
+    return backup.id
+
+
 def instance_status(instance_id: str) -> dict[str, Any]:
     """What `GET /instances/ID` derives its status from."""
     status = models.InstanceServiceStatus.find_by(instance_id=instance_id)
@@ -103,4 +142,4 @@ def _version_of(instance_id: str) -> Any:
 
 
 if __name__ == "__main__":
-    guest_api.serve(create_instance, rotate_key, render_template, prepare, instance_status)
+    guest_api.serve(create_instance, rotate_key, render_template, prepare, use_token, create_backup, instance_status)

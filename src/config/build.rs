@@ -218,6 +218,7 @@ fn backup_settings(reader: &mut Reader<'_>) -> BackupSettings {
         aes_cbc_key: reader.secret(DEFAULT, "backup_aes_cbc_key"),
         chunk_size: reader.number(DEFAULT, "backup_chunk_size"),
         segment_max_size: reader.number(DEFAULT, "backup_segment_max_size"),
+        spool_dir: reader.path(DEFAULT, "backup_spool_dir"),
         runner_options: reader.dict(DEFAULT, "backup_runner_options"),
         verify_checksum: reader.flag(DEFAULT, "verify_swift_checksum_on_restore"),
         restore_timeout: reader.seconds(DEFAULT, "restore_usage_timeout"),

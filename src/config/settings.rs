@@ -288,6 +288,8 @@ pub struct BackupSettings {
     pub chunk_size: u64,
     /// `backup_segment_max_size`, in bytes.
     pub segment_max_size: u64,
+    /// `backup_spool_dir`: where a segment is kept until it is stored.
+    pub spool_dir: Option<Utf8PathBuf>,
     /// `backup_runner_options`: extra options of a backup tool, by strategy.
     pub runner_options: Vec<(String, String)>,
     /// `verify_swift_checksum_on_restore`.

@@ -16,6 +16,7 @@ use crate::managers::{ConfigGroups, DatabaseAdmin, DatastoreManager, RootAccess,
 use crate::model::{Page, PrepareRequest, ServiceStatus};
 use crate::monitor::Operations;
 use crate::op::Op;
+use crate::release::ReleaseTracker;
 use crate::status::{Phase, StatusTracker};
 use crate::system::facts;
 use crate::volume::{self, Volume};
@@ -44,6 +45,8 @@ pub struct Dispatcher {
     pub status: Arc<StatusTracker>,
     /// Casts.
     pub conductor: Arc<Conductor>,
+    /// The controller's release.
+    pub release: Arc<ReleaseTracker>,
     /// What `prepare` needs besides the manager.
     pub prepare: PrepareEnv,
     /// Where operations under way are shown.
@@ -77,14 +80,14 @@ impl Dispatcher {
             Support::NotSupported | Support::Absent => Err(self.not_supported(request.method())),
         };
         // What the agent's own end cut short has not ended: its next life finishes it or reports it.
-        if notifies && !(outcome.is_err() && op.cancel.is_cancelled()) {
+        if notifies && !(outcome.is_err() && op.cancel.is_cancelled() && casts.is_empty()) {
             self.notify(op, is_prepare, &outcome, &mut casts);
         }
         Answer { outcome, casts }
     }
 
     /// The agent ended in the middle of this request: what to tell caller and conductor.
-    pub fn interrupted(&self, op: &Op, request: &Request) -> Answer {
+    pub async fn interrupted(&self, op: &Op, request: &Request) -> Answer {
         let is_prepare = matches!(request, Request::Prepare(_));
         let advice = if is_prepare { "delete the instance and create it again" } else { "look at the instance and repeat the call" };
         let error = Error::Interrupted { method: request.method().to_owned(), advice: advice.to_owned() };
@@ -101,6 +104,9 @@ impl Dispatcher {
             }
         };
         let mut casts = Vec::new();
+        if let (Request::CreateBackup(args), Err(error)) = (request, &outcome) {
+            self.abandon_backup(op, &args.backup_info, error, &mut casts).await;
+        }
         if request.properties().notifies_its_end {
             self.notify(op, is_prepare, &outcome, &mut casts);
         }
@@ -207,12 +213,12 @@ impl Dispatcher {
             EnableRootWithPassword(args) => to_value(root()?.enable(op, args.root_password).await?),
             DisableRoot(_) => done(root()?.disable(op).await),
             IsRootEnabled(_) => to_value(root()?.is_enabled(op).await?),
+            CreateBackup(args) => self.create_backup(op, &args.backup_info, casts).await,
             ClusterComplete(_) => done(self.status.enter(Phase::Active)),
-            CreateBackup(_) => Err(self.not_supported(method)),
         }
     }
 
-    fn not_supported(&self, operation: &str) -> Error {
+    pub(super) fn not_supported(&self, operation: &str) -> Error {
         Error::not_supported(operation, &self.settings.datastore_manager)
     }
 

@@ -23,6 +23,7 @@ fn table() -> String {
                 Resume::Repeat => "run again",
                 Resume::RepeatInTime => "run again in time",
                 Resume::Report => "reported",
+                Resume::Undo => "undone, and reported",
             };
             (format!("{lane}{told}"), cut_short)
         });

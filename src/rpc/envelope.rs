@@ -207,8 +207,9 @@ mod tests {
         for (name, packed) in [("application/x-gzip", zlib), ("application/x-bz2", bzip2)] {
             assert_eq!(open(&decompress(packed.clone(), Some(name)).unwrap()).unwrap().method, "rpc_ping", "{name}");
             for damaged in [&packed[..packed.len() / 2], b"", b"planted"] {
-                let error =
-                    decompress(damaged.to_vec(), Some(name)).map(|text| open(&text)).map_or_else(|error| error, |opened| opened.unwrap_err());
+                let error = decompress(damaged.to_vec(), Some(name))
+                    .map(|text| open(&text))
+                    .map_or_else(|error| error, |opened| opened.unwrap_err());
                 assert!(error.to_string().starts_with("malformed message: "), "{name}: {error}");
             }
         }

@@ -22,6 +22,8 @@ pub enum Resume {
     RepeatInTime,
     /// Tell that it was cut short.
     Report,
+    /// Remove what it left, then tell that it was cut short.
+    Undo,
 }
 
 /// The properties of one method.
@@ -50,7 +52,7 @@ impl Method {
 
     /// Makes a backup.
     pub(super) const fn backup() -> Self {
-        Method { lane: Lane::Backup, ..Method::read(Facet::Backup) }
+        Method { lane: Lane::Backup, after_interruption: Resume::Undo, ..Method::read(Facet::Backup) }
     }
 
     /// The conductor hears of its end.

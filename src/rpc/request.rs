@@ -82,7 +82,7 @@ requests! {
     DisableRoot(NoArgs) = Method::change(Facet::Root),
     IsRootEnabled(NoArgs) = Method::read(Facet::Root),
     // Backup.
-    CreateBackup(Anything) = Method::backup().notified(),
+    CreateBackup(CreateBackup) = Method::backup().notified(),
 }
 
 /// Methods that no datastore of this build has, by what they would be served by. One that is built moves up, into [`Request`].

@@ -285,13 +285,15 @@ impl RpcServer {
         match check_version(&incoming).and_then(|()| self.decode(&incoming, args)) {
             Ok(request) => {
                 let expires_after = expires_after(&delivery);
-                let entry = (request.properties().lane != Lane::Read).then(|| Arc::new(Entry {
-                    method: incoming.method.clone(),
-                    unique_id: incoming.unique_id.clone(),
-                    received,
-                    expires_after,
-                    body: text(body),
-                }));
+                let entry = (request.properties().lane != Lane::Read).then(|| {
+                    Arc::new(Entry {
+                        method: incoming.method.clone(),
+                        unique_id: incoming.unique_id.clone(),
+                        received,
+                        expires_after,
+                        body: text(body),
+                    })
+                });
                 let deadline = expires_after.map(|seconds| received + seconds);
                 Some(Understood { delivery, incoming, request, context, key, entry, deadline })
             }

@@ -6,10 +6,11 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 use tracing::Instrument;
 
 use super::dispatch::{Answer, Dispatcher};
-use super::method::Resume;
+use super::method::{Lane, Method, Resume};
 use super::outbox::Outbox;
 use super::reply::ReplyTo;
 use super::request::Request;
@@ -58,19 +59,29 @@ impl Desk {
         }
         if accepted.is_too_late() {
             tracing::warn!("not run: its caller had given up before its turn came");
-            return self.outbox.end(Vec::new(), accepted.ticket);
+            self.outbox.end(Vec::new(), accepted.ticket);
+            return;
         }
         if let Some(Err(error)) = accepted.ticket.as_mut().map(Ticket::start) {
             tracing::error!(%error, "failed to note the start of an operation; it is not run");
             let answer = Answer { outcome: Err(error), casts: Vec::new() };
-            return self.tell(answer, accepted.reply_to.as_ref(), accepted.keep_alive, accepted.ticket).await;
+            self.tell(answer, accepted.reply_to.as_ref(), accepted.keep_alive, accepted.ticket).await;
+            return;
         }
         let Accepted { request, context, reply_to, keep_alive, ticket, recovered, .. } = accepted;
         let op = Op::new(self.operations.child_token(), context);
-        let resume = request.properties().after_interruption;
+        let Method { lane, after_interruption: resume, .. } = request.properties();
         if recovered.is_some() && request.properties().works_in_the_database() {
             self.dispatcher.database_is_up(&op).await;
         }
+        // A backup may take hours, and nothing is lost when it is given up at once: it is told of before the agent ends.
+        let _given_up = (resume == Resume::Undo).then(|| {
+            let (stop, cancel) = (self.stop.clone(), op.cancel.clone());
+            AbortOnDropHandle::new(tokio::spawn(async move {
+                stop.cancelled().await;
+                cancel.cancel();
+            }))
+        });
         let method = request.method();
         let work = std::panic::AssertUnwindSafe(self.dispatcher.dispatch(&op, request)).catch_unwind();
         let mut answer = work.await.unwrap_or_else(|_| {
@@ -80,7 +91,9 @@ impl Desk {
         if let Err(error) = &answer.outcome {
             tracing::error!(%error, "the operation failed");
         }
-        if answer.outcome.is_err() && op.cancel.is_cancelled() && ticket.is_some() {
+        // One that is undone already has nothing left for the next start.
+        let undone = resume == Resume::Undo && !answer.casts.is_empty();
+        if answer.outcome.is_err() && op.cancel.is_cancelled() && ticket.is_some() && !undone {
             // Cut short by the agent's own end. What the next start can still do or must report stays open; only a caller who would get
             // no other answer is told now.
             if reply_to.is_none() || resume != Resume::Report {
@@ -89,23 +102,43 @@ impl Desk {
             let advice = "look at the instance and repeat the call".to_owned();
             answer.outcome = Err(Error::Interrupted { method: method.to_owned(), advice });
         }
-        self.tell(answer, reply_to.as_ref(), keep_alive, ticket).await;
+        let sending = self.tell(answer, reply_to.as_ref(), keep_alive, ticket).await;
+        self.in_order(lane, sending).await;
+    }
+
+    /// What tells of a backup's end leaves before the next backup begins: the conductor drops what is older than the last it has seen.
+    async fn in_order(&self, lane: Lane, sending: Option<JoinHandle<()>>) {
+        if let (Lane::Backup, Some(sending)) = (lane, sending) {
+            tokio::select! {
+                // Cancel-safe: the letters are in the journal.
+                _ = sending => {}
+                () = self.stop.cancelled() => {}
+            }
+        }
     }
 
     /// Answers for a request that the agent's last life had begun and that is not run again.
     pub(super) async fn report(self, accepted: Accepted) {
         let Accepted { request, context, reply_to, keep_alive, ticket, .. } = accepted;
         let op = Op::new(self.operations.child_token(), context);
-        self.tell(self.dispatcher.interrupted(&op, &request), reply_to.as_ref(), keep_alive, ticket).await;
+        let answer = self.dispatcher.interrupted(&op, &request).await;
+        let sending = self.tell(answer, reply_to.as_ref(), keep_alive, ticket).await;
+        self.in_order(request.properties().lane, sending).await;
     }
 
     /// Hands the answer to the outbox. The lane is free then.
-    pub(super) async fn tell(&self, answer: Answer, reply_to: Option<&ReplyTo>, keep_alive: KeepAlive, ticket: Option<Ticket>) {
+    pub(super) async fn tell(
+        &self,
+        answer: Answer,
+        reply_to: Option<&ReplyTo>,
+        keep_alive: KeepAlive,
+        ticket: Option<Ticket>,
+    ) -> Option<JoinHandle<()>> {
         // A keep-alive after the answer would be for nobody.
         keep_alive.end().await;
         let mut letters = reply_to.map(|to| to.letters(&answer.outcome)).unwrap_or_default();
         letters.extend(answer.casts);
-        self.outbox.end(letters, ticket);
+        self.outbox.end(letters, ticket)
     }
 }
 

@@ -13,6 +13,8 @@ const OTHER_DEFAULTS: &[(&str, &str, &str)] = &[
     ("oslo_messaging_rabbit", "amqp_durable_queues", "unset leaves it to the broker to tell"),
     ("oslo_messaging_rabbit", "amqp_auto_delete", "likewise"),
     ("oslo_messaging_rabbit", "rabbit_quorum_queue", "likewise"),
+    ("service_credentials", "auth_url", "Trove's default is no address"),
+    ("service_credentials", "region_name", "unset takes whatever region the catalog has"),
 ];
 
 #[test]

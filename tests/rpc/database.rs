@@ -55,19 +55,25 @@ async fn a_restart_cut_short_is_finished_and_a_user_is_still_created() {
             message.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         }
         let body = String::from_utf8(envelope(&message)).unwrap();
-        json!({"method": method, "unique_id": message["_unique_id"], "received": 0.0, "expires_after": null, "body": body}).to_string()
+        let (head, entry) = (
+            json!({"unique_id": message["_unique_id"]}),
+            json!({"method": method, "unique_id": message["_unique_id"],
+            "received": 0.0, "expires_after": null, "body": body}),
+        );
+        format!("{head}\n{entry}")
     };
     let (restart, stop) = (fresh(), fresh());
     std::fs::write(journal.join("0000000000000100.started"), entry("restart", json!({}), Some(&restart))).unwrap();
     std::fs::write(journal.join("0000000000000101.started"), entry("stop_db", json!({}), Some(&stop))).unwrap();
     let users = json!({"users": [{"_name": "u2", "_password": PLANTED, "_databases": []}]});
     std::fs::write(journal.join("0000000000000102.accepted"), entry("create_user", users, None)).unwrap();
+    let before = guest.journal("done");
     guest.start();
     let reply = wire.reply_to(&restart).await;
     assert!(reply["failure"].is_null(), "{reply:?}");
     let (_, text) = wire.failure_of(&stop).await;
     assert!(text.contains("restarted in the middle of 'stop_db'"), "a late stop would surprise: {text}");
-    guest.journalled("done", 3).await;
+    guest.journalled("done", before + 3).await;
     let found = until("the user", async || {
         let id = wire.call("get_user", json!({"username": "u2", "hostname": null})).await;
         let reply = wire.reply_to(&id).await;

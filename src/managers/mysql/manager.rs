@@ -8,23 +8,25 @@ use camino::{Utf8Path, Utf8PathBuf};
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::accounts::Accounts;
+use super::backups::MySqlBackups;
 use super::bootstrap::{DataDirectory, Owner, ensure_data_directory};
 use super::client::{Client, Session};
 use super::configuration::Configuration;
 use super::credentials;
 use super::databases::Databases;
+use super::foreign;
 use super::groups::Groups;
 use super::layout::{self, Layout};
 use super::names::Rules;
 use super::probe::{Answer, Probe};
+use super::restoring;
 use super::root::Root;
 use super::secure;
 use super::server::ServerProgram;
 use crate::error::{Error, Result, ResultExt};
-use crate::managers::{ConfigGroups, DatabaseAdmin, DatastoreManager, Deps, Descriptor, RootAccess, StatusProbe, UserAdmin};
+use crate::managers::{Backups, ConfigGroups, DatabaseAdmin, DatastoreManager, Deps, Descriptor, RootAccess, StatusProbe, UserAdmin};
 use crate::model::PrepareRequest;
 use crate::op::Op;
-use crate::system::command::CommandSpec;
 use crate::system::files;
 use crate::system::service::{ServiceControl, UnitState};
 
@@ -51,6 +53,7 @@ pub struct MySqlManager {
     databases: Databases,
     root: Root,
     groups: Groups,
+    backups: MySqlBackups,
 }
 
 impl MySqlManager {
@@ -60,9 +63,19 @@ impl MySqlManager {
         let rules = Arc::new(Rules::new(descriptor, &deps.settings.accounts));
         let program = Arc::new(ServerProgram::new(Arc::clone(&deps.service), descriptor.owner, layout.programs.clone()));
         let configuration = Arc::new(Configuration { layout: layout.clone(), program: Arc::clone(&program) });
+        let owner = Owner { service: Arc::clone(&deps.service), name: descriptor.owner };
+        let backups = MySqlBackups {
+            settings: Arc::clone(&deps.settings),
+            service: Arc::clone(&deps.service),
+            layout: layout.clone(),
+            program: Arc::clone(&program),
+            client: Arc::clone(&client),
+            owner: owner.clone(),
+        };
         MySqlManager {
             descriptor,
-            owner: Owner { service: Arc::clone(&deps.service), name: descriptor.owner },
+            owner,
+            backups,
             probe: Probe::new(Arc::clone(&client), Arc::clone(&deps.service)),
             accounts: Accounts { client: Arc::clone(&client), rules: Arc::clone(&rules) },
             databases: Databases { client: Arc::clone(&client), rules: Arc::clone(&rules) },
@@ -90,18 +103,8 @@ impl MySqlManager {
         self.deps.settings.state_change_wait_time
     }
 
-    /// True when the server cannot see the agent's files: a container that somebody else has made, with files of its own.
-    /// Such a server is used as it is.
     async fn is_foreign(&self, op: &Op) -> Result<bool> {
-        if !self.deps.service.brings_its_own_programs() {
-            return Ok(false);
-        }
-        let directory = self.layout.config_dir();
-        files::ensure_directory(directory, 0o755, None)?;
-        let sign = tempfile::Builder::new().prefix(".trove-sign-").tempfile_in(directory).action(format!("write into {directory}"))?;
-        let sign = sign.path().to_string_lossy().into_owned();
-        let look = self.deps.service.exec(op, CommandSpec::new("test").args(["-e", &sign]).accept(&[1])).await?;
-        Ok(look.code == 1)
+        foreign::is_foreign(op, &*self.deps.service, &self.layout).await
     }
 
     /// Without the directory of the socket, a container's server is out of reach.
@@ -233,14 +236,7 @@ impl DatastoreManager for MySqlManager {
         self.deps.service.brings_its_own_programs() || self.program.flavor(op).await.is_ok()
     }
 
-    async fn prepare_server(&self, op: &Op, request: &PrepareRequest) -> Result<()> {
-        files::ensure_directory(&self.layout.state_dir, 0o700, None)?;
-        if self.is_foreign(op).await? {
-            self.require_socket(op).await?;
-            tracing::info!("the container has files of its own: its configuration and data directory are left as they are");
-            self.start(op).await?;
-            return self.take_over(op, request).await;
-        }
+    async fn configure(&self, op: &Op, request: &PrepareRequest) -> Result<()> {
         self.stop(op).await?;
         // Left behind by an attempt that was cut off.
         self.configuration.clear_init_file()?;
@@ -250,6 +246,18 @@ impl DatastoreManager for MySqlManager {
         if let Some(overrides) = request.overrides.as_ref().filter(|overrides| !overrides.is_empty()) {
             self.configuration.write_user(op, overrides).await.action("write the configuration group")?;
         }
+        Ok(())
+    }
+
+    async fn prepare_server(&self, op: &Op, request: &PrepareRequest) -> Result<()> {
+        files::ensure_directory(&self.layout.state_dir, 0o700, None)?;
+        if self.is_foreign(op).await? {
+            self.require_socket(op).await?;
+            tracing::info!("the container has files of its own: its configuration and data directory are left as they are");
+            self.start(op).await?;
+            return self.take_over(op, request).await;
+        }
+        self.configure(op, request).await?;
         let data = ensure_data_directory(op, &self.layout, &self.program, &self.owner).await?;
         if data == DataDirectory::New {
             // Credentials of another database are of no use, and not a way in to try first.
@@ -265,6 +273,7 @@ impl DatastoreManager for MySqlManager {
     }
 
     async fn start(&self, op: &Op) -> Result<()> {
+        restoring::refuse_half_restored(&self.layout)?;
         self.ensure_directories()?;
         let started = self.deps.service.start(op, self.wait()).await;
         if let Err(error) = started {
@@ -304,6 +313,10 @@ impl DatastoreManager for MySqlManager {
 
     fn config(&self) -> Option<&dyn ConfigGroups> {
         Some(&self.groups)
+    }
+
+    fn backups(&self) -> Option<&dyn Backups> {
+        Some(&self.backups)
     }
 }
 

@@ -2,6 +2,7 @@
 //! ([`Flavor`]), never of the manager's name.
 
 mod accounts;
+mod backups;
 mod bootstrap;
 mod catalog;
 mod client;
@@ -10,17 +11,22 @@ mod credentials;
 mod databases;
 mod descriptor;
 mod flavor;
+mod foreign;
 mod grants;
 mod groups;
 mod layout;
+mod load;
 mod manager;
 mod names;
 mod option_file;
+mod private_server;
 mod probe;
 mod quote;
+mod restoring;
 mod root;
 mod secure;
 mod server;
+mod upgrade;
 mod variables;
 
 pub use client::{Client, Login, Session};

@@ -26,6 +26,8 @@ const DIRECTORY_MODE: u32 = 0o700;
 const FILE_MODE: u32 = 0o600;
 /// Ends the name of a manifest's file; no segment's ends so.
 const MANIFEST: &str = ".json";
+/// Begins the name of a segment's file until it is whole; no segment's begins so.
+const PARTIAL: &str = ".trove-";
 
 /// Backups in a folder.
 #[derive(Debug)]
@@ -152,7 +154,9 @@ impl Storage for LocalStorage {
         let path = self.path(name)?;
         let directory = path.parent().unwrap_or(Utf8Path::new("/"));
         // Mode 0600, and removed unless it gets its name.
-        let temporary = tempfile::Builder::new().prefix(".trove-").tempfile_in(directory).action(&action)?;
+        // Named after the segment: what a killed agent leaves of it goes with the others.
+        let prefix = format!("{PARTIAL}{}-", path.file_name().unwrap_or_default());
+        let temporary = tempfile::Builder::new().prefix(&prefix).tempfile_in(directory).action(&action)?;
         let file = temporary.as_file().try_clone().action(&action)?;
         let announced = body.size;
         let (md5, size) = op.until_cancelled(&action, receive(&action, file, body)).await??;
@@ -188,7 +192,9 @@ impl Storage for LocalStorage {
         };
         for entry in entries {
             let entry = entry.action(format!("list {container}"))?;
-            if pieces::is_piece(name, &unquote(entry.file_name().as_bytes())) {
+            let file = entry.file_name();
+            let partial = file.strip_prefix(PARTIAL).and_then(|rest| rest.rsplit_once('-')).map(|(segment, _)| segment);
+            if pieces::is_piece(name, &unquote(partial.unwrap_or(file).as_bytes())) {
                 files::remove(entry.path())?;
             }
         }
