@@ -10,6 +10,7 @@ use crate::error::{Error, Result, ResultExt};
 use crate::journal::Journal;
 use crate::managers::prepare::PrepareEnv;
 use crate::managers::registry;
+use crate::monitor::{Monitor, Operations};
 use crate::op::Op;
 use crate::release::ReleaseTracker;
 use crate::rpc::{Broker, Conductor, Dispatcher, Heartbeat, InstanceKey, Publisher, RpcServer};
@@ -47,6 +48,7 @@ pub async fn run(settings: Settings, stop: CancellationToken) -> Result<()> {
     let broker = Arc::new(Broker::new(settings.clone()));
     let (publisher, sending) = Publisher::start(broker.clone(), connections.clone());
     let conductor = Arc::new(Conductor::new(settings.clone(), publisher.clone(), key.clone())?);
+    let shown = Arc::new(Operations::default());
     let dispatcher = Arc::new(Dispatcher {
         settings: settings.clone(),
         manager: manager.clone(),
@@ -54,6 +56,7 @@ pub async fn run(settings: Settings, stop: CancellationToken) -> Result<()> {
         conductor: conductor.clone(),
         release: release.clone(),
         prepare: PrepareEnv { settings: settings.clone(), commands, packages },
+        operations: shown.clone(),
     });
     let heartbeat = Heartbeat {
         interval: settings.report_interval,
@@ -63,6 +66,8 @@ pub async fn run(settings: Settings, stop: CancellationToken) -> Result<()> {
         manager: manager.clone(),
     };
     let heartbeat = tokio::spawn(heartbeat.run(connections.clone()));
+
+    let monitor = tokio::spawn(Monitor::new(settings.clone(), status.clone(), shown).run(connections.clone()));
 
     let finished = std::mem::take(&mut left.finished);
     let server = RpcServer::new(broker, publisher, dispatcher, key, release, journal, finished, stop.clone(), operations.clone());
@@ -84,6 +89,7 @@ pub async fn run(settings: Settings, stop: CancellationToken) -> Result<()> {
     manager.service().agent_stops(&Op::internal(CancellationToken::new())).await;
     connections.cancel();
     heartbeat.await.ok();
+    monitor.await.ok();
     sending.await.ok();
     connections_end().await;
     if failed {

@@ -17,5 +17,7 @@ mod database;
 mod recovery;
 #[path = "rpc/secure.rs"]
 mod secure;
+#[path = "rpc/status.rs"]
+mod status;
 #[path = "rpc/support.rs"]
 mod support;

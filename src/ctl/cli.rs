@@ -8,7 +8,7 @@ use camino::Utf8PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use super::remote::Remote;
-use super::{call, watch};
+use super::{call, status, watch};
 use crate::error::Result;
 
 /// Drives and watches Trove guests over the message broker, without a controller.
@@ -28,7 +28,8 @@ Examples:
   trove-guestctl call 5f1c list_databases limit=5
   trove-guestctl call 5f1c create_database 'databases=[{\"_name\": \"shop\"}]'
   trove-guestctl --config-dir /var/tmp/trove-loop/conf.d call loop prepare --args-file prepare.json --timeout 300
-  trove-guestctl watch --seconds 60";
+  trove-guestctl watch --seconds 60
+  trove-guestctl status --watch";
 
 /// Where the broker is. By default: what the files of `/etc/trove/conf.d` say, as on a guest.
 #[derive(Debug, Args)]
@@ -57,6 +58,8 @@ enum Command {
     Call(CallArgs),
     /// Stands in for the conductor: consumes its queue and prints what guests say. Not beside a real conductor: each message reaches one of the two.
     Watch(WatchArgs),
+    /// Shows what the agent of this guest is doing now.
+    Status(StatusArgs),
 }
 
 /// `call`.
@@ -97,6 +100,20 @@ pub(super) struct WatchArgs {
     pub(super) seconds: Option<u64>,
 }
 
+/// `status`.
+#[derive(Debug, Args)]
+pub(super) struct StatusArgs {
+    /// The agent's own words, one JSON document each time.
+    #[arg(long)]
+    pub(super) json: bool,
+    /// Once a second, until the agent ends or nothing is under way any more.
+    #[arg(long)]
+    pub(super) watch: bool,
+    /// The agent's state_dir, when it is not the configuration's.
+    #[arg(long, value_name = "DIR")]
+    pub(super) state_dir: Option<Utf8PathBuf>,
+}
+
 async fn call(broker: &BrokerArgs, args: CallArgs) -> Result<ExitCode> {
     // A mistake of the caller's comes first: no broker is needed to tell it.
     let values = call::arguments(&args)?;
@@ -113,6 +130,7 @@ pub async fn run(cli: Cli) -> ExitCode {
     let outcome = match cli.command {
         Command::Call(args) => call(&cli.broker, args).await,
         Command::Watch(args) => watch(&cli.broker, args).await,
+        Command::Status(args) => status::run(&cli.broker, &args).await,
     };
     match outcome {
         Ok(code) => code,

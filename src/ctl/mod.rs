@@ -1,8 +1,10 @@
 //! `trove-guestctl`: what an operator or developer has in hand without a controller.
 
+mod bar;
 mod call;
 mod cli;
 mod remote;
+mod status;
 mod watch;
 
 pub use cli::{Cli, run};

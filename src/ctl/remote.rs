@@ -40,7 +40,8 @@ pub(super) fn broker_error(error: lapin::Error) -> Error {
     Error::guest(format!("the message broker says: {error}"))
 }
 
-fn settings(args: &BrokerArgs) -> Result<Settings> {
+/// What the agent of this guest was told, or as much as a transport_url says.
+pub(super) fn settings(args: &BrokerArgs) -> Result<Settings> {
     let config = |error: crate::config::ConfigErrors| Error::guest(error.to_string());
     match &args.transport_url_file {
         Some(path) => {

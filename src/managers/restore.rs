@@ -12,7 +12,8 @@ use crate::config::BackupSettings;
 use crate::error::{Error, Result, ResultExt};
 use crate::model::RestoreRequest;
 use crate::op::Op;
-use crate::strategies::backup::{Decoding, Progress, RestoreStep, Retry, download};
+use crate::progress::Progress;
+use crate::strategies::backup::{Decoding, RestoreStep, Retry, download};
 use crate::strategies::storage::{Location, Storage, StoredObject};
 use crate::volume;
 
@@ -86,6 +87,7 @@ impl Chain {
         let depth = self.depth();
         let progress = Progress::new(format!("restore of {}", self.object));
         progress.expect_stored(self.links.iter().map(|link| link.size).sum());
+        op.show(&progress);
         let _lines = progress.log_every(LOG_INTERVAL);
         for (index, object) in self.links.into_iter().enumerate() {
             let key = settings.aes_cbc_key.clone().unwrap_or_else(|| BackupSettings::PUBLIC_KEY.into());

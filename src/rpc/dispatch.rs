@@ -14,6 +14,7 @@ use crate::journal::Letter;
 use crate::managers::prepare::{self, PrepareEnv};
 use crate::managers::{ConfigGroups, DatabaseAdmin, DatastoreManager, RootAccess, UserAdmin};
 use crate::model::{Page, PrepareRequest, ServiceStatus};
+use crate::monitor::Operations;
 use crate::op::Op;
 use crate::release::ReleaseTracker;
 use crate::status::{Phase, StatusTracker};
@@ -48,6 +49,8 @@ pub struct Dispatcher {
     pub release: Arc<ReleaseTracker>,
     /// What `prepare` needs besides the manager.
     pub prepare: PrepareEnv,
+    /// Where operations under way are shown.
+    pub operations: Arc<Operations>,
 }
 
 impl Dispatcher {
@@ -65,6 +68,7 @@ impl Dispatcher {
     pub async fn dispatch(&self, op: &Op, request: Request) -> Answer {
         let notifies = request.notifies_its_end();
         let is_prepare = matches!(request, Request::Prepare(_));
+        let _shown = self.operations.begin(request.method(), op);
         let mut casts = Vec::new();
         let outcome = self.run(op, request, &mut casts).await;
         // What the agent's own end cut short has not ended: its next life finishes it or reports it.

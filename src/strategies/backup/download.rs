@@ -7,9 +7,10 @@ use tokio::sync::mpsc;
 
 use super::decode::{self, Fetched};
 use super::retry::{Failures, moving};
-use super::{Progress, Retry, digest};
+use super::{Retry, digest};
 use crate::error::{Error, Result};
 use crate::op::Op;
+use crate::progress::Progress;
 use crate::strategies::storage::{ByteStream, Part, Storage, StoredObject, byte_stream};
 
 /// Buffers of storage that wait to be decoded.

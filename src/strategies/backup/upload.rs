@@ -10,10 +10,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::keep::{Keeper, Kept, plan};
 use super::retry::{Failures, moving, stalled};
-use super::{Progress, Retry, digest};
+use super::{Retry, digest};
 use crate::error::{Error, Result, ResultExt};
 use crate::model::RequestContext;
 use crate::op::Op;
+use crate::progress::Progress;
 use crate::strategies::storage::{ByteSender, ByteStream, ObjectName, Segment, SegmentBody, Storage, byte_stream};
 
 /// Buffers of a segment on their way to storage.

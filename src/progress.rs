@@ -64,19 +64,23 @@ impl Progress {
         self.expected_stored.store(bytes, Ordering::Relaxed);
     }
 
-    pub(super) fn add_content(&self, bytes: usize) {
+    /// So many bytes more of content.
+    pub fn add_content(&self, bytes: usize) {
         self.content.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
-    pub(super) fn add_stored(&self, bytes: usize) {
+    /// So many more are stored, or read from storage.
+    pub fn add_stored(&self, bytes: usize) {
         self.stored.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
-    pub(super) fn add_segment(&self) {
+    /// Another segment is through.
+    pub fn add_segment(&self) {
         self.segments.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(super) fn add_retry(&self) {
+    /// Another attempt is needed.
+    pub fn add_retry(&self) {
         self.retries.fetch_add(1, Ordering::Relaxed);
     }
 

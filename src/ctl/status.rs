@@ -1,0 +1,136 @@
+//! `trove-guestctl status`: what the agent of this guest is doing now, with a bar for what moves bytes.
+
+use std::collections::BTreeMap;
+use std::io::{IsTerminal, Write};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use super::bar::Bar;
+use super::cli::{BrokerArgs, StatusArgs};
+use super::remote;
+use crate::error::{Error, Result, ResultExt};
+use crate::monitor::{self, OperationView, Snapshot};
+use crate::status::Phase;
+
+/// Between two looks.
+const EVERY: Duration = Duration::from_secs(1);
+
+pub(super) async fn run(broker: &BrokerArgs, args: &StatusArgs) -> Result<ExitCode> {
+    let state_dir = match &args.state_dir {
+        Some(directory) => directory.clone(),
+        None => remote::settings(broker)?.state_dir,
+    };
+    let mut look = tokio::time::interval(EVERY);
+    let mut screen = Screen::new(args);
+    loop {
+        look.tick().await;
+        screen.show(&monitor::ask(&state_dir).await?)?;
+        if !args.watch {
+            return Ok(ExitCode::SUCCESS);
+        }
+    }
+}
+
+/// Where snapshots go: lines, JSON, or bars on a terminal that is being watched.
+struct Screen {
+    json: bool,
+    bars: Option<BTreeMap<String, Bar>>,
+    last: Option<String>,
+}
+
+impl Screen {
+    fn new(args: &StatusArgs) -> Self {
+        let bars = args.watch && !args.json && std::io::stderr().is_terminal();
+        Screen { json: args.json, bars: bars.then(BTreeMap::new), last: None }
+    }
+
+    fn show(&mut self, snapshot: &Snapshot) -> Result<()> {
+        if self.json {
+            let text = serde_json::to_string(snapshot).map_err(|error| Error::guest(format!("cannot write the status: {error}")))?;
+            return print(&text);
+        }
+        let head = headline(snapshot);
+        // Once, and again when it changes.
+        if self.last.as_ref() != Some(&head) {
+            print(&head)?;
+            self.last = Some(head);
+        }
+        match &mut self.bars {
+            None => snapshot.operations.iter().try_for_each(|operation| print(&format!("  {}", line(operation)))),
+            Some(bars) => {
+                bars.retain(|name, _| snapshot.operations.iter().any(|operation| name_of(operation) == *name));
+                for operation in &snapshot.operations {
+                    let bar = bars.entry(name_of(operation)).or_insert_with_key(|name| Bar::new(name));
+                    match &operation.progress {
+                        Some(progress) => bar.show(progress.fraction(), &progress.words),
+                        None => bar.show(None, &format!("{:.0} s", operation.elapsed)),
+                    }
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+fn print(line: &str) -> Result<()> {
+    writeln!(std::io::stdout(), "{line}").action("write to standard output")
+}
+
+fn headline(snapshot: &Snapshot) -> String {
+    let phase = match &snapshot.phase {
+        Phase::New => "not prepared yet".to_owned(),
+        Phase::Preparing => "being prepared".to_owned(),
+        Phase::Failed { reason } => format!("FAILED: {reason}"),
+        Phase::ClusterReady => "prepared, waits for its cluster".to_owned(),
+        Phase::Active => "in service".to_owned(),
+    };
+    let idle = if snapshot.operations.is_empty() { "; nothing is under way" } else { "" };
+    format!("{} ({}) {phase}{idle}", snapshot.guest_id, snapshot.datastore_manager)
+}
+
+fn name_of(operation: &OperationView) -> String {
+    match &operation.request_id {
+        Some(id) => format!("{} {id}", operation.method),
+        None => operation.method.clone(),
+    }
+}
+
+fn line(operation: &OperationView) -> String {
+    match &operation.progress {
+        Some(progress) => format!("{}: {}", name_of(operation), progress.words),
+        None => format!("{}: for {:.0} s", name_of(operation), operation.elapsed),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::monitor::ProgressView;
+
+    #[test]
+    fn a_snapshot_reads_like_a_sentence() {
+        let progress = ProgressView {
+            content: 1_000_000,
+            stored: 500_000,
+            retries: 0,
+            elapsed: 2.0,
+            rate: 500_000.0,
+            remaining: Some(6.0),
+            words: "1.0 MB of content".into(),
+        };
+        assert_eq!(progress.fraction(), Some(0.25));
+        let operation =
+            OperationView { method: "create_backup".into(), request_id: Some("req-1".into()), elapsed: 3.0, progress: Some(progress) };
+        assert_eq!(line(&operation), "create_backup req-1: 1.0 MB of content");
+        let snapshot = Snapshot {
+            version: "0".into(),
+            guest_id: "g".into(),
+            datastore_manager: "mysql".into(),
+            pid: 1,
+            started: 0.0,
+            phase: Phase::Failed { reason: "no device".into() },
+            operations: Vec::new(),
+        };
+        assert_eq!(headline(&snapshot), "g (mysql) FAILED: no device; nothing is under way");
+    }
+}

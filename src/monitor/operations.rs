@@ -1,0 +1,64 @@
+//! The register of operations under way.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use super::{OperationView, ProgressView};
+use crate::op::Op;
+
+/// What runs now.
+#[derive(Debug, Default)]
+pub struct Operations {
+    open: Mutex<Open>,
+}
+
+#[derive(Debug, Default)]
+struct Open {
+    next: u64,
+    entries: BTreeMap<u64, Entry>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    method: &'static str,
+    op: Op,
+    began: Instant,
+}
+
+/// An operation in the register; taken out when dropped.
+#[derive(Debug)]
+pub struct Running {
+    operations: Arc<Operations>,
+    number: u64,
+}
+
+impl Operations {
+    /// Enters an operation.
+    pub fn begin(self: &Arc<Self>, method: &'static str, op: &Op) -> Running {
+        let entry = Entry { method, op: op.clone(), began: Instant::now() };
+        let mut open = self.open.lock().expect("never poisoned: no panics while held");
+        let number = open.next;
+        open.next += 1;
+        open.entries.insert(number, entry);
+        Running { operations: Arc::clone(self), number }
+    }
+
+    /// All of them, the oldest first.
+    pub fn views(&self) -> Vec<OperationView> {
+        let open = self.open.lock().expect("never poisoned: no panics while held");
+        let view = |entry: &Entry| OperationView {
+            method: entry.method.to_owned(),
+            request_id: entry.op.context.request_id.clone(),
+            elapsed: entry.began.elapsed().as_secs_f64(),
+            progress: entry.op.shown().map(ProgressView::from),
+        };
+        open.entries.values().map(view).collect()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.operations.open.lock().expect("never poisoned: no panics while held").entries.remove(&self.number);
+    }
+}
