@@ -118,6 +118,12 @@ fn estimate(done: u64, expected: u64, elapsed: Duration) -> Option<Duration> {
 }
 
 impl ProgressSnapshot {
+    /// The part that is done, 0 to 1, as far as that can be told.
+    pub fn fraction(&self) -> Option<f64> {
+        let (elapsed, remaining) = (self.elapsed.as_secs_f64(), self.remaining?.as_secs_f64());
+        (elapsed + remaining > 0.0).then(|| elapsed / (elapsed + remaining))
+    }
+
     /// Bytes of content per second since the beginning.
     pub fn rate(&self) -> f64 {
         let seconds = self.elapsed.as_secs_f64();

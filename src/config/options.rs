@@ -90,6 +90,8 @@ pub const OPTIONS: &[OptionSpec] = &[
     ),
     trove("backup_chunk_size", Int(128, 1 << 30)).default("65536").doc("K T", "Bytes read at once."),
     trove("backup_segment_max_size", Int(1 << 10, i64::MAX)).default("2147483648").doc("K T", "Bytes in one segment of a backup."),
+    trove("backup_drill", Bool).default("false").doc("own", "After each backup, restore it into a directory of its own and check it there; a damaged one is reported FAILED."),
+    trove("backup_drill_dir", Path).doc("own", "Directory for such drills; the data volume when not set."),
     trove("backup_runner_options", Dict).default("").doc("K T", "Extra options of backup tools: `strategy:options,...`."),
     trove("verify_swift_checksum_on_restore", Bool).default("true").doc("K T", "Compare the checksum before restoring."),
     trove("restore_usage_timeout", WAIT).default("36000").doc("K T Z M", "Seconds a restore may take (2026.1: 3600, which only its controller counts)."),

@@ -62,7 +62,7 @@ impl Screen {
                 for operation in &snapshot.operations {
                     let bar = bars.entry(name_of(operation)).or_insert_with_key(|name| Bar::new(name));
                     match &operation.progress {
-                        Some(progress) => bar.show(progress.fraction(), &progress.words),
+                        Some(progress) => bar.show(progress.fraction, &progress.words),
                         None => bar.show(None, &format!("{:.0} s", operation.elapsed)),
                     }
                 }
@@ -115,10 +115,10 @@ mod tests {
             retries: 0,
             elapsed: 2.0,
             rate: 500_000.0,
+            fraction: Some(0.25),
             remaining: Some(6.0),
             words: "1.0 MB of content".into(),
         };
-        assert_eq!(progress.fraction(), Some(0.25));
         let operation =
             OperationView { method: "create_backup".into(), request_id: Some("req-1".into()), elapsed: 3.0, progress: Some(progress) };
         assert_eq!(line(&operation), "create_backup req-1: 1.0 MB of content");

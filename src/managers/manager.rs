@@ -8,6 +8,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use secrecy::SecretString;
 
 use super::Descriptor;
+use super::drill::Examination;
 use crate::config::Settings;
 use crate::error::Result;
 use crate::model::{DatabaseSpec, Overrides, Page, PageRequest, PasswordChange, PrepareRequest, ServiceStatus, UserAttributes, UserSpec};
@@ -194,4 +195,8 @@ pub trait Backups: Send + Sync {
     /// What restores a backup of this `kind` (the type Trove kept: a class name of any release, `full`, `incremental`, or nothing) whose object
     /// has this name.
     async fn restorer(&self, op: &Op, kind: Option<&str>, object: &str, target: &RestoreTarget) -> Result<Box<dyn RestoreRunner>>;
+    /// Starts a server that nobody else can reach on what was restored to this scratch directory, looks at all of it, and ends the server.
+    async fn examine(&self, op: &Op, directory: &Utf8Path) -> Result<Examination>;
+    /// Removes a scratch directory, after ending a server that a killed agent has left on it.
+    async fn clear_scratch(&self, op: &Op, directory: &Utf8Path) -> Result<()>;
 }

@@ -51,18 +51,12 @@ pub struct ProgressView {
     pub elapsed: f64,
     /// Bytes of content a second since then.
     pub rate: f64,
-    /// Seconds it will still take, as far as that can be told.
+    /// The part that is done, 0 to 1, as far as that can be told.
+    pub fraction: Option<f64>,
+    /// Seconds it will still take, likewise.
     pub remaining: Option<f64>,
     /// All of it in words.
     pub words: String,
-}
-
-impl ProgressView {
-    /// The part that is done, 0 to 1.
-    pub fn fraction(&self) -> Option<f64> {
-        let whole = self.elapsed + self.remaining?;
-        (whole > 0.0).then(|| self.elapsed / whole)
-    }
 }
 
 impl From<ProgressSnapshot> for ProgressView {
@@ -73,6 +67,7 @@ impl From<ProgressSnapshot> for ProgressView {
             retries: now.retries,
             elapsed: now.elapsed.as_secs_f64(),
             rate: now.rate(),
+            fraction: now.fraction(),
             remaining: now.remaining.map(|remaining| remaining.as_secs_f64()),
             words: now.to_string(),
         }
