@@ -12,6 +12,7 @@ use super::settings::{
 };
 use super::sources::{Gathered, Sources};
 use super::spec::DATASTORE;
+use super::storage::storage_settings;
 use super::words::split_words;
 use crate::managers::registry::MANAGERS;
 use crate::model::{Evidence, Release};
@@ -84,6 +85,7 @@ fn settings(reader: &mut Reader<'_>, gathered: &Gathered) -> Settings {
         volume: volume_settings(reader),
         accounts: account_settings(reader),
         backup: backup_settings(reader),
+        storage: storage_settings(reader),
         guest_log: GuestLogSettings {
             container: reader.text_or_empty(DEFAULT, "guest_log_container_name"),
             limit: reader.number(DEFAULT, "guest_log_limit"),
@@ -221,7 +223,6 @@ fn backup_settings(reader: &mut Reader<'_>) -> BackupSettings {
         drill: reader.flag(DEFAULT, "backup_drill"),
         drill_dir: reader.path(DEFAULT, "backup_drill_dir"),
         restore_timeout: reader.seconds(DEFAULT, "restore_usage_timeout"),
-        swift_insecure: reader.flag(DEFAULT, "swift_api_insecure"),
     }
 }
 
