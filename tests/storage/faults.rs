@@ -210,7 +210,8 @@ async fn an_answer_that_is_lost_does_no_harm() {
             let name = place.name("lost.gz");
             let segments = place.segments(&name, contents).await;
             proxy.add(json!({"method": method, "times": 1, "lose": true})).await;
-            let put = || place.storage.put_manifest(&place.op, &name, &segments, &BackupMetadata::new());
+            let none = BackupMetadata::new();
+            let put = || place.storage.put_manifest(&place.op, &name, &segments, &none);
             if let Err(error) = put().await {
                 assert!(error.is_transient(), "{error}");
                 put().await.unwrap();
