@@ -1,12 +1,13 @@
 //! [`Op`]: the one context argument. First parameter of everything that may block.
 
 use std::future::Future;
+use std::sync::{Arc, Mutex};
 
 use tokio_util::sync::CancellationToken;
 
 use crate::error::{Error, Result};
 use crate::model::RequestContext;
-use crate::progress::Progress;
+use crate::progress::{Progress, ProgressSnapshot};
 
 /// One operation in progress: who asked for it, and how to stop it.
 #[derive(Debug, Clone)]
@@ -15,19 +16,29 @@ pub struct Op {
     pub cancel: CancellationToken,
     /// The request's context: tenant, token, request id.
     pub context: RequestContext,
-    /// How far it is, when it moves bytes.
-    pub progress: Progress,
+    /// How far it is, while it moves bytes.
+    progress: Arc<Mutex<Option<Arc<Progress>>>>,
 }
 
 impl Op {
     /// An operation on behalf of a request.
     pub fn new(cancel: CancellationToken, context: RequestContext) -> Self {
-        Op { cancel, context, progress: Progress::default() }
+        Op { cancel, context, progress: Arc::default() }
     }
 
     /// An operation the agent starts by itself: boot, heartbeat probes, recovery.
     pub fn internal(cancel: CancellationToken) -> Self {
         Op::new(cancel, RequestContext::default())
+    }
+
+    /// Shows how far it is to whoever asks what is under way, from now on by `progress`.
+    pub fn show(&self, progress: &Arc<Progress>) {
+        *self.progress.lock().expect("never poisoned: no panics while held") = Some(Arc::clone(progress));
+    }
+
+    /// How far it is, if it moves bytes.
+    pub fn shown(&self) -> Option<ProgressSnapshot> {
+        self.progress.lock().expect("never poisoned: no panics while held").as_ref().map(|progress| progress.snapshot())
     }
 
     /// Waits for `future`, or for cancellation.

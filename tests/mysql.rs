@@ -14,6 +14,8 @@ mod backup_tools;
 mod configuration;
 #[path = "mysql/databases.rs"]
 mod databases;
+#[path = "mysql/drill.rs"]
+mod drill;
 #[path = "mysql/health.rs"]
 mod health;
 #[path = "mysql/prepare.rs"]

@@ -20,7 +20,8 @@ use tokio_util::sync::CancellationToken;
 use trove_guestagent::error::{Error, Result, ResultExt};
 use trove_guestagent::model::BackupMetadata;
 use trove_guestagent::op::Op;
-use trove_guestagent::strategies::backup::{Decoding, Encoding, Limits, Progress, Retry, download, encode, upload};
+use trove_guestagent::progress::Progress;
+use trove_guestagent::strategies::backup::{Decoding, Encoding, Limits, Retry, download, encode, upload};
 use trove_guestagent::strategies::storage::{
     ByteStream, Location, ObjectName, Part, Segment, SegmentBody, Storage, StoredObject, byte_stream,
 };

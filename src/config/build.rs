@@ -221,6 +221,8 @@ fn backup_settings(reader: &mut Reader<'_>) -> BackupSettings {
         spool_dir: reader.path(DEFAULT, "backup_spool_dir"),
         runner_options: reader.dict(DEFAULT, "backup_runner_options"),
         verify_checksum: reader.flag(DEFAULT, "verify_swift_checksum_on_restore"),
+        drill: reader.flag(DEFAULT, "backup_drill"),
+        drill_dir: reader.path(DEFAULT, "backup_drill_dir"),
         restore_timeout: reader.seconds(DEFAULT, "restore_usage_timeout"),
     }
 }

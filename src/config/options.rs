@@ -98,6 +98,8 @@ pub const OPTIONS: &[OptionSpec] = &[
     ),
     trove("backup_chunk_size", Int(128, 1 << 30)).default("65536").doc("K T", "Bytes read at once."),
     trove("backup_segment_max_size", Int(1 << 10, i64::MAX)).default("2147483648").doc("K T", "Bytes in one segment of a backup."),
+    trove("backup_drill", Bool).default("false").doc("own", "After each backup, restore it into a directory of its own and check it there; a damaged one is reported FAILED."),
+    trove("backup_drill_dir", Path).doc("own", "Directory for such drills; the data volume when not set."),
     trove("backup_spool_dir", Path).default("$state_dir").doc(
         "own",
         "Folder on whose file system the segment being sent is kept, without a name, until storage has it. Without space there, segments are small \

@@ -294,6 +294,10 @@ pub struct BackupSettings {
     pub runner_options: Vec<(String, String)>,
     /// `verify_swift_checksum_on_restore`.
     pub verify_checksum: bool,
+    /// `backup_drill`: each backup is restored and checked before it counts.
+    pub drill: bool,
+    /// `backup_drill_dir`.
+    pub drill_dir: Option<Utf8PathBuf>,
     /// `restore_usage_timeout`.
     pub restore_timeout: Duration,
 }

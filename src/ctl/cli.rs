@@ -8,7 +8,7 @@ use camino::Utf8PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use super::remote::Remote;
-use super::{call, status, watch};
+use super::{call, status, verify, watch};
 use crate::error::Result;
 
 /// Drives and watches Trove guests over the message broker, without a controller.
@@ -60,6 +60,10 @@ enum Command {
     Watch(WatchArgs),
     /// Shows what the agent of this guest is doing now.
     Status(StatusArgs),
+    /// Holds a restore drill: restores a backup into a directory of its own, starts a server on it, checks every table, throws all of it away.
+    ///
+    /// The instance's own database goes on. Exit code 1: the backup is damaged, or could not be looked at.
+    VerifyBackup(VerifyArgs),
 }
 
 /// `call`.
@@ -114,6 +118,31 @@ pub(super) struct StatusArgs {
     pub(super) state_dir: Option<Utf8PathBuf>,
 }
 
+/// `verify-backup`.
+#[derive(Debug, Args)]
+pub(super) struct VerifyArgs {
+    /// Where the backup is, as Trove shows it: <storage url>/<container>/<object>. The backups an incremental one builds on are found.
+    pub(super) location: String,
+    /// The checksum it must have.
+    #[arg(long)]
+    pub(super) checksum: Option<String>,
+    /// Its type, as Trove has it (InnoBackupEx, MySQLDump, full, ...); the object's name tells otherwise.
+    #[arg(long = "type", value_name = "TYPE")]
+    pub(super) kind: Option<String>,
+    /// File that holds a token for the storage; without it, the account of [backup_credentials].
+    #[arg(long, value_name = "FILE")]
+    pub(super) token_file: Option<Utf8PathBuf>,
+    /// Account in Swift (https://swift/v1/AUTH_project), when the configuration does not say.
+    #[arg(long, value_name = "URL")]
+    pub(super) swift_url: Option<String>,
+    /// Directory with room for the restored database, in place of backup_drill_dir and the data volume.
+    #[arg(long, value_name = "DIR")]
+    pub(super) scratch_dir: Option<Utf8PathBuf>,
+    /// The report as JSON.
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
 async fn call(broker: &BrokerArgs, args: CallArgs) -> Result<ExitCode> {
     // A mistake of the caller's comes first: no broker is needed to tell it.
     let values = call::arguments(&args)?;
@@ -131,6 +160,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Call(args) => call(&cli.broker, args).await,
         Command::Watch(args) => watch(&cli.broker, args).await,
         Command::Status(args) => status::run(&cli.broker, &args).await,
+        Command::VerifyBackup(args) => verify::run(&cli.broker, &args).await,
     };
     match outcome {
         Ok(code) => code,

@@ -5,6 +5,7 @@ mod call;
 mod cli;
 mod remote;
 mod status;
+mod verify;
 mod watch;
 
 pub use cli::{Cli, run};

@@ -62,7 +62,8 @@ pub(super) fn settings(args: &BrokerArgs) -> Result<Settings> {
     }
 }
 
-fn read_secret(path: &camino::Utf8Path) -> Result<String> {
+/// The text of a file that holds a secret.
+pub(super) fn read_secret(path: &camino::Utf8Path) -> Result<String> {
     let text = files::read_optional(path).action("read a secret")?;
     text.map(|text| text.trim_end().to_owned()).ok_or_else(|| Error::guest(format!("there is no file {path}")))
 }

@@ -62,8 +62,8 @@ impl Screen {
                 for operation in &snapshot.operations {
                     let bar = bars.entry(name_of(operation)).or_insert_with_key(|name| Bar::new(name));
                     match &operation.progress {
-                        Some(progress) => bar.show(progress.bytes, progress.expected, &progress.to_string()),
-                        None => bar.show(0, None, &format!("{:.0} s", operation.elapsed)),
+                        Some(progress) => bar.show(progress.fraction, &progress.words),
+                        None => bar.show(None, &format!("{:.0} s", operation.elapsed)),
                     }
                 }
                 Ok(())
@@ -97,7 +97,7 @@ fn name_of(operation: &OperationView) -> String {
 
 fn line(operation: &OperationView) -> String {
     match &operation.progress {
-        Some(progress) => format!("{}: {progress}", name_of(operation)),
+        Some(progress) => format!("{}: {}", name_of(operation), progress.words),
         None => format!("{}: for {:.0} s", name_of(operation), operation.elapsed),
     }
 }
@@ -109,10 +109,19 @@ mod tests {
 
     #[test]
     fn a_snapshot_reads_like_a_sentence() {
-        let progress = ProgressView { bytes: 1 << 20, expected: Some(2 << 20), elapsed: 2.0, rate: 524_288.0, remaining: Some(2.0) };
+        let progress = ProgressView {
+            content: 1_000_000,
+            stored: 500_000,
+            retries: 0,
+            elapsed: 2.0,
+            rate: 500_000.0,
+            fraction: Some(0.25),
+            remaining: Some(6.0),
+            words: "1.0 MB of content".into(),
+        };
         let operation =
             OperationView { method: "create_backup".into(), request_id: Some("req-1".into()), elapsed: 3.0, progress: Some(progress) };
-        assert_eq!(line(&operation), "create_backup req-1: 1.0 MiB of about 2.0 MiB in 2 s, 0.5 MiB/s, about 2 s to go");
+        assert_eq!(line(&operation), "create_backup req-1: 1.0 MB of content");
         let snapshot = Snapshot {
             version: "0".into(),
             guest_id: "g".into(),

@@ -12,7 +12,8 @@ use crate::config::{BackupSettings, Settings};
 use crate::error::{Error, Result, ResultExt};
 use crate::model::{BackupRequest, Release};
 use crate::op::Op;
-use crate::strategies::backup::{BackupJob, BackupRunner, Encoding, Limits, Parent, Progress, Retry, discard, encode, upload};
+use crate::progress::Progress;
+use crate::strategies::backup::{BackupJob, BackupRunner, Encoding, Limits, Parent, discard, encode, upload};
 use crate::strategies::storage::{Location, ObjectName, Storage};
 use crate::system::{files, leftovers};
 
@@ -109,8 +110,9 @@ impl BackupEnv {
         request: &BackupRequest,
     ) -> Result<Finished> {
         let progress = Progress::new(format!("backup {}", job.id));
+        op.show(&progress);
         let _lines = progress.log_every(LOG_INTERVAL);
-        let limits = Limits { segment_max_size: self.settings.backup.segment_max_size, spool_dir: None, retry: Retry::default() };
+        let limits = Limits::new(&self.settings.backup);
         let stream = runner.start(op, job).await.action(format!("start {}", runner.name()))?;
         let encoded = encode(stream.reader, encoding, Arc::clone(&progress));
         // When this fails, the tool ends with `stream.finish`.

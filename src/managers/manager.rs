@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use camino::{Utf8Path, Utf8PathBuf};
 use secrecy::SecretString;
 
+use super::drill::Examination;
 use super::{Descriptor, Facet};
 use crate::config::Settings;
 use crate::error::Result;
@@ -217,4 +218,8 @@ pub trait Backups: Send + Sync {
     /// What restores a backup of this `kind` (the type Trove kept: a class name of any release, `full`, `incremental`, or nothing) whose object
     /// has this name.
     async fn restorer(&self, op: &Op, kind: Option<&str>, object: &str, target: &RestoreTarget) -> Result<Box<dyn RestoreRunner>>;
+    /// Starts a server that nobody else can reach on what was restored to this scratch directory, looks at all of it, and ends the server.
+    async fn examine(&self, op: &Op, directory: &Utf8Path) -> Result<Examination>;
+    /// Removes a scratch directory, after ending a server that a killed agent has left on it.
+    async fn clear_scratch(&self, op: &Op, directory: &Utf8Path) -> Result<()>;
 }

@@ -5,6 +5,7 @@
 
 pub mod backup;
 mod descriptor;
+pub mod drill;
 mod facet;
 mod manager;
 pub mod mysql;

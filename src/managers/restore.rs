@@ -12,7 +12,8 @@ use crate::config::BackupSettings;
 use crate::error::{Error, Result, ResultExt};
 use crate::model::RestoreRequest;
 use crate::op::Op;
-use crate::strategies::backup::{Decoding, Progress, RestoreStep, Retry, download};
+use crate::progress::Progress;
+use crate::strategies::backup::{Decoding, RestoreStep, Retry, download};
 use crate::strategies::storage::{Location, Storage, StoredObject};
 use crate::volume;
 
@@ -59,6 +60,11 @@ impl Chain {
         self.links.len()
     }
 
+    /// Bytes in storage, of all of them.
+    pub fn stored_size(&self) -> u64 {
+        self.links.iter().map(|link| link.size).sum()
+    }
+
     /// Bytes that the restored database takes at least: what the tools wrote, where that was kept, otherwise what is stored of it.
     pub fn least_size(&self) -> u64 {
         let size = |link: &StoredObject| link.metadata.get("content_size").and_then(|text| text.parse().ok()).unwrap_or(link.size);
@@ -85,7 +91,8 @@ impl Chain {
         check_space(least, volume)?;
         let depth = self.depth();
         let progress = Progress::new(format!("restore of {}", self.object));
-        progress.expect_stored(self.links.iter().map(|link| link.size).sum());
+        progress.expect_stored(self.stored_size());
+        op.show(&progress);
         let _lines = progress.log_every(LOG_INTERVAL);
         for (index, object) in self.links.into_iter().enumerate() {
             let key = settings.aes_cbc_key.clone().unwrap_or_else(|| BackupSettings::PUBLIC_KEY.into());

@@ -6,7 +6,6 @@ use std::time::Instant;
 
 use super::{OperationView, ProgressView};
 use crate::op::Op;
-use crate::progress::Progress;
 
 /// What runs now.
 #[derive(Debug, Default)]
@@ -23,9 +22,8 @@ struct Open {
 #[derive(Debug)]
 struct Entry {
     method: &'static str,
-    request_id: Option<String>,
+    op: Op,
     began: Instant,
-    progress: Progress,
 }
 
 /// An operation in the register; taken out when dropped.
@@ -38,7 +36,7 @@ pub struct Running {
 impl Operations {
     /// Enters an operation.
     pub fn begin(self: &Arc<Self>, method: &'static str, op: &Op) -> Running {
-        let entry = Entry { method, request_id: op.context.request_id.clone(), began: Instant::now(), progress: op.progress.clone() };
+        let entry = Entry { method, op: op.clone(), began: Instant::now() };
         let mut open = self.open.lock().expect("never poisoned: no panics while held");
         let number = open.next;
         open.next += 1;
@@ -51,9 +49,9 @@ impl Operations {
         let open = self.open.lock().expect("never poisoned: no panics while held");
         let view = |entry: &Entry| OperationView {
             method: entry.method.to_owned(),
-            request_id: entry.request_id.clone(),
+            request_id: entry.op.context.request_id.clone(),
             elapsed: entry.began.elapsed().as_secs_f64(),
-            progress: entry.progress.read().map(ProgressView::from),
+            progress: entry.op.shown().map(ProgressView::from),
         };
         open.entries.values().map(view).collect()
     }

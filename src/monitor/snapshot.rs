@@ -1,10 +1,8 @@
 //! [`Snapshot`]: what the socket says. Additions are compatible; names stay.
 
-use std::time::Duration;
-
 use serde::{Deserialize, Serialize};
 
-use crate::progress::Reading;
+use crate::progress::ProgressSnapshot;
 use crate::status::Phase;
 
 /// The agent at one moment.
@@ -40,36 +38,38 @@ pub struct OperationView {
     pub progress: Option<ProgressView>,
 }
 
-/// How far an operation is that moves bytes.
+/// How far a backup or restore is.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ProgressView {
-    /// Bytes read from the database's tool, or handed to it.
-    pub bytes: u64,
-    /// How many there will be, as far as can be told beforehand.
-    pub expected: Option<u64>,
-    /// Seconds since bytes began to move.
+    /// Bytes the database's tool has written or read.
+    pub content: u64,
+    /// Bytes of that in storage, or read from there.
+    pub stored: u64,
+    /// Attempts beyond the first.
+    pub retries: u64,
+    /// Seconds since it began.
     pub elapsed: f64,
-    /// Bytes a second since then.
+    /// Bytes of content a second since then.
     pub rate: f64,
-    /// Seconds it will still take at that rate.
+    /// The part that is done, 0 to 1, as far as that can be told.
+    pub fraction: Option<f64>,
+    /// Seconds it will still take, likewise.
     pub remaining: Option<f64>,
+    /// All of it in words.
+    pub words: String,
 }
 
-impl std::fmt::Display for ProgressView {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let elapsed = Duration::try_from_secs_f64(self.elapsed).unwrap_or_default();
-        Reading { bytes: self.bytes, expected: self.expected, elapsed }.fmt(f)
-    }
-}
-
-impl From<Reading> for ProgressView {
-    fn from(reading: Reading) -> Self {
+impl From<ProgressSnapshot> for ProgressView {
+    fn from(now: ProgressSnapshot) -> Self {
         ProgressView {
-            bytes: reading.bytes,
-            expected: reading.expected,
-            elapsed: reading.elapsed.as_secs_f64(),
-            rate: reading.rate(),
-            remaining: reading.remaining().map(|remaining| remaining.as_secs_f64()),
+            content: now.content,
+            stored: now.stored,
+            retries: now.retries,
+            elapsed: now.elapsed.as_secs_f64(),
+            rate: now.rate(),
+            fraction: now.fraction(),
+            remaining: now.remaining.map(|remaining| remaining.as_secs_f64()),
+            words: now.to_string(),
         }
     }
 }

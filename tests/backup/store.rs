@@ -6,7 +6,8 @@ use std::time::Duration;
 use proptest::prelude::*;
 use trove_guestagent::error::Error;
 use trove_guestagent::model::RequestContext;
-use trove_guestagent::strategies::backup::{Encoding, Limits, Progress, Retry, discard, encode, upload};
+use trove_guestagent::progress::Progress;
+use trove_guestagent::strategies::backup::{Encoding, Limits, Retry, discard, encode, upload};
 use trove_guestagent::strategies::storage::byte_stream;
 
 use super::memory::{Fault, Memory};

@@ -106,8 +106,19 @@ impl PackageManager for NoPackages {
 }
 
 /// Programs of the datastore besides its server.
-const TOOLS: [&str; 9] =
-    ["mariadb", "mariadb-backup", "mariadb-dump", "mariadb-install-db", "mariadb-upgrade", "mbstream", "mysql", "mysqldump", "xtrabackup"];
+const TOOLS: [&str; 11] = [
+    "mariadb",
+    "mariadb-backup",
+    "mariadb-check",
+    "mariadb-dump",
+    "mariadb-install-db",
+    "mariadb-upgrade",
+    "mbstream",
+    "mysql",
+    "mysqlcheck",
+    "mysqldump",
+    "xtrabackup",
+];
 
 /// The agent's own supervisor, with the programs of another root.
 #[derive(Debug)]

@@ -3,21 +3,23 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use camino::Utf8PathBuf;
+use camino::{Utf8Path, Utf8PathBuf};
 
-use super::bootstrap::Owner;
+use super::bootstrap::{Owner, remove_tree};
 use super::client::Client;
+use super::examine;
 use super::flavor::Flavor;
 use super::foreign;
 use super::layout::Layout;
 use super::load::{CLIENTS, LoadRestore};
-use super::private_server::{Access, PrivateServerSpec};
+use super::private_server::{self, Access, PrivateServerSpec};
 use super::quote::SqlText;
 use super::restoring::{Instance, Restoring};
 use super::server::ServerProgram;
 use super::upgrade;
 use crate::config::Settings;
 use crate::error::{Error, Result, ResultExt};
+use crate::managers::drill::Examination;
 use crate::managers::{Backups, RestoreTarget};
 use crate::op::Op;
 use crate::strategies::backup::mysql::{HotBackup, HotRestore, HotTool, MySqlDump, Strategy, ToolLogin};
@@ -115,21 +117,22 @@ impl MySqlBackups {
         Ok(Box::new(HotBackup { tool, program, login: self.login(op).await?, data_dir, incremental }))
     }
 
-    fn private_server(&self, directory: Utf8PathBuf) -> PrivateServerSpec {
+    fn private_server(&self, directory: Utf8PathBuf, beside: bool) -> PrivateServerSpec {
         PrivateServerSpec {
             service: Arc::clone(&self.service),
             program: Arc::clone(&self.program),
             main_file: self.layout.main_file.clone(),
             directory,
+            beside,
             wait: self.settings.state_change_wait_time,
         }
     }
 
-    async fn hot_restore(&self, op: &Op, flavor: Flavor, directory: Utf8PathBuf) -> Result<Box<dyn RestoreRunner>> {
+    async fn hot_restore(&self, op: &Op, flavor: Flavor, directory: Utf8PathBuf, beside: bool) -> Result<Box<dyn RestoreRunner>> {
         let (tool, program) = self.hot_tool(op, flavor).await?.ok_or_else(|| missing(tool_of(flavor), "the backup"))?;
         let aside = directory.parent().unwrap_or(&directory).join(ASIDE);
         let files = HotRestore { tool, program, service: Arc::clone(&self.service), directory: directory.clone(), aside };
-        Ok(Box::new(HotFiles { files, flavor, owner: self.owner.clone(), server: self.private_server(directory) }))
+        Ok(Box::new(HotFiles { files, flavor, owner: self.owner.clone(), server: self.private_server(directory, beside) }))
     }
 }
 
@@ -185,15 +188,28 @@ impl Backups for MySqlBackups {
         };
         let flavor = self.program.flavor(op).await?;
         let inner: Box<dyn RestoreRunner> = match strategy {
-            Strategy::Hot => self.hot_restore(op, flavor, directory.clone()).await?,
+            Strategy::Hot => self.hot_restore(op, flavor, directory.clone(), instance.is_none()).await?,
             Strategy::Dump => {
                 let found = self.find(op, &CLIENTS).await?;
                 let (client, _) = found.ok_or_else(|| Error::guest("the server's client program is not on this guest: install it"))?;
-                let spec = self.private_server(directory.clone());
+                let spec = self.private_server(directory.clone(), instance.is_none());
                 Box::new(LoadRestore { spec, owner: self.owner.clone(), client, flavor, server: None })
             }
         };
         Ok(Box::new(Restoring { inner, directory, owner: self.owner.clone(), instance }))
+    }
+
+    async fn examine(&self, op: &Op, directory: &Utf8Path) -> Result<Examination> {
+        let (program, _) = self.find(op, &examine::CHECKS).await?.ok_or_else(|| {
+            Error::guest(format!("none of {} is on this guest: install the server's client programs", examine::CHECKS.join(", ")))
+        })?;
+        let flavor = self.program.flavor(op).await?;
+        examine::examine(op, &self.private_server(directory.to_owned(), true), program, flavor).await
+    }
+
+    async fn clear_scratch(&self, op: &Op, directory: &Utf8Path) -> Result<()> {
+        private_server::end_left_over(op, directory).await?;
+        remove_tree(directory)
     }
 }
 

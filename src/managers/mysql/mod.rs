@@ -10,6 +10,7 @@ mod configuration;
 mod credentials;
 mod databases;
 mod descriptor;
+mod examine;
 mod flavor;
 mod foreign;
 mod grants;

@@ -24,6 +24,9 @@ const LOG: &str = ".trove-private.err";
 /// How much of its log an error quotes.
 const QUOTED_LINES: usize = 6;
 
+/// What a server that is not alone on the guest makes do with.
+const MODEST: [&str; 3] = ["--innodb-buffer-pool-size=128M", "--key-buffer-size=16M", "--performance-schema=OFF"];
+
 /// Who is let in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Access {
@@ -42,6 +45,8 @@ pub(super) struct PrivateServerSpec {
     pub(super) main_file: Utf8PathBuf,
     /// The data directory.
     pub(super) directory: Utf8PathBuf,
+    /// True when the instance's own server is running: this one is modest.
+    pub(super) beside: bool,
     /// How long it may take to start, and to end.
     pub(super) wait: Duration,
 }
@@ -72,6 +77,11 @@ impl PrivateServerSpec {
             .await?
             .args([format!("--datadir={directory}"), format!("--socket={}", self.socket())])
             .args([format!("--pid-file={}", directory.join(PID)), format!("--log-error={}", directory.join(LOG))])
+            // Whatever the configuration says of other places is not for this one: the instance's own server may be using them.
+            .args([format!("--innodb-data-home-dir={directory}"), format!("--innodb-log-group-home-dir={directory}")])
+            .args([format!("--loose-innodb-undo-directory={directory}"), format!("--relay-log={}", directory.join(".trove-private-relay"))])
+            .args(["--loose-general-log=OFF", "--loose-slow-query-log=OFF"])
+            .args(self.beside.then_some(MODEST).into_iter().flatten())
             .args(["--skip-networking", "--skip-log-bin", "--event-scheduler=OFF", "--max-allowed-packet=1G"])
             .args(["--loose-skip-slave-start", "--loose-skip-replica-start", "--loose-mysqlx=OFF", "--loose-wsrep-on=OFF"])
             .args((access == Access::Everybody).then_some("--skip-grant-tables"))

@@ -12,11 +12,11 @@ use secrecy::SecretString;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::sync::{mpsc, oneshot};
 
-use super::Progress;
 use super::cipher;
 use super::deflate::{BLOCK, Block, Deflated, Deflater, GZIP_HEADER, gzip_trailer};
 use super::threads::spawn_low;
 use crate::error::{Error, Result, ResultExt};
+use crate::progress::Progress;
 use crate::strategies::storage::{ByteSender, ByteStream, byte_stream};
 
 /// More than this many are of no use: encryption and storage are slower than they.

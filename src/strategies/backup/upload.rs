@@ -8,13 +8,14 @@ use bytes::Bytes;
 use camino::Utf8PathBuf;
 use tokio_util::sync::CancellationToken;
 
+use super::Retry;
 use super::keep::{Keeper, Kept, plan};
 use super::retry::{Failures, moving, stalled};
-use super::{Progress, Retry, digest};
 use crate::config::BackupSettings;
 use crate::error::{Error, Result, ResultExt};
 use crate::model::RequestContext;
 use crate::op::Op;
+use crate::progress::Progress;
 use crate::strategies::storage::{ByteSender, ByteStream, ObjectName, Segment, SegmentBody, Storage, byte_stream};
 
 /// Buffers of a segment on their way to storage.
@@ -47,21 +48,6 @@ pub struct Uploaded {
     pub segments: Vec<Segment>,
     /// All bytes.
     pub size: u64,
-}
-
-impl Uploaded {
-    /// Compares the checksum [`Storage::put_manifest`] returned with what was sent.
-    ///
-    /// # Errors
-    /// They differ: what is stored is not the backup.
-    pub fn verify(&self, stored: &str) -> Result<()> {
-        if digest::matches(stored, &self.segments) {
-            return Ok(());
-        }
-        let sent = digest::of_segments(&self.segments);
-        let reason = format!("the object has checksum {stored}, but what was sent has {sent}");
-        Err(Error::Storage { action: "store the backup".to_owned(), reason, transient: false })
-    }
 }
 
 /// Stores `encoded` as segments of `name`, and nothing else: the manifest is the caller's, once the tool's verdict is known. After an error, and

@@ -65,8 +65,8 @@ pub trait Storage: Send + Sync + fmt::Debug {
     /// It is not stored; [`crate::error::Error::is_transient`] tells whether another attempt may succeed.
     async fn put_segment(&self, op: &Op, name: &ObjectName, body: SegmentBody) -> Result<String>;
 
-    /// Makes the segments one object with this metadata, the last step of a backup, and returns its checksum as the store has it. A lone
-    /// segment may become the object itself.
+    /// Makes the segments one object with this metadata, the last step of a backup, and returns its checksum as the store has it,
+    /// compared with what was sent. A lone segment may become the object itself.
     ///
     /// # Errors
     /// There is no object; the segments are still there.
@@ -78,10 +78,10 @@ pub trait Storage: Send + Sync + fmt::Debug {
     /// Something is still there.
     async fn delete(&self, op: &Op, name: &ObjectName) -> Result<()>;
 
-    /// What there is of an object.
+    /// What there is of an object. Its checksum is that of its parts, all of which are there: an implementation has compared them.
     ///
     /// # Errors
-    /// It is not there, or one of its segments is not.
+    /// It is not there, or one of its segments is not, or is another.
     async fn inspect(&self, op: &Op, location: &Location) -> Result<StoredObject>;
 
     /// Reads a part from `offset` on: one attempt.
