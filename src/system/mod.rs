@@ -3,5 +3,6 @@
 pub mod command;
 pub mod facts;
 pub mod files;
+pub mod mysql;
 pub mod packages;
 pub mod service;
