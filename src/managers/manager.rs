@@ -13,6 +13,7 @@ use crate::error::Result;
 use crate::model::{DatabaseSpec, Overrides, Page, PageRequest, PasswordChange, PrepareRequest, ServiceStatus, UserAttributes, UserSpec};
 use crate::op::Op;
 use crate::strategies::backup::{BackupRunner, RestoreRunner};
+use crate::strategies::replication::ReplicationStrategy;
 use crate::system::command::CommandRunner;
 use crate::system::packages::PackageManager;
 use crate::system::service::ServiceControl;
@@ -106,6 +107,11 @@ pub trait DatastoreManager: Send + Sync + fmt::Debug {
 
     /// Backup and restore.
     fn backups(&self) -> Option<&dyn Backups> {
+        None
+    }
+
+    /// Replication.
+    fn replication(&self) -> Option<&dyn ReplicationStrategy> {
         None
     }
 }

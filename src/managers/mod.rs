@@ -8,6 +8,7 @@ mod manager;
 pub mod mysql;
 pub mod prepare;
 pub mod registry;
+pub mod replication;
 
 pub use descriptor::Descriptor;
 pub use manager::{Backups, ConfigGroups, DatabaseAdmin, DatastoreManager, Deps, RestoreTarget, RootAccess, StatusProbe, UserAdmin};

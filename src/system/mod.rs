@@ -1,5 +1,6 @@
 //! The operating system, as the agent uses it: programs, files, services, packages, facts.
 
+pub mod address;
 pub mod command;
 pub mod facts;
 pub mod files;
