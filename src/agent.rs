@@ -52,7 +52,8 @@ pub async fn run(settings: Settings, stop: CancellationToken) -> Result<()> {
         manager: manager.clone(),
         status: status.clone(),
         conductor: conductor.clone(),
-        prepare: PrepareEnv { volume: settings.volume.clone(), commands, packages },
+        release: release.clone(),
+        prepare: PrepareEnv { settings: settings.clone(), commands, packages },
     });
     let heartbeat = Heartbeat {
         interval: settings.report_interval,

@@ -9,7 +9,8 @@ DEMO_PACKAGES=(
     python3 python3-venv rabbitmq-server systemd-container debootstrap debian-archive-keyring
     iproute2 util-linux e2fsprogs xfsprogs rsync
 )
-TEST_PACKAGES=("${DEMO_PACKAGES[@]}" git docker.io mariadb-server mariadb-backup dnf rpm createrepo-c)
+SWIFT_PACKAGES=(swift-proxy swift-account swift-container swift-object memcached)
+TEST_PACKAGES=("${DEMO_PACKAGES[@]}" "${SWIFT_PACKAGES[@]}" git docker.io mariadb-server mariadb-backup dnf rpm createrepo-c)
 
 # install_packages NAME...: installs what is missing, without letting any package start a server.
 install_packages() {

@@ -49,6 +49,12 @@ pub trait DatastoreManager: Send + Sync + fmt::Debug {
     /// True when the server's programs are there, so that `prepare` need not install packages.
     async fn is_installed(&self, op: &Op) -> bool;
 
+    /// Stops the server and writes its configuration: what must be there before a backup is restored. [`Self::prepare_server`] does it too.
+    ///
+    /// # Errors
+    /// The server did not stop, or refuses the configuration.
+    async fn configure(&self, op: &Op, request: &PrepareRequest) -> Result<()>;
+
     /// Makes an installed server on a mounted volume into a configured, secured, running database: data directory,
     /// configuration file, `os_admin`, removal of anonymous and remote accounts. Called once by the template flow
     /// ([`super::prepare`]), after packages and volume, before databases and users. Must be repeatable.

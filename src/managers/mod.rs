@@ -3,12 +3,14 @@
 //! A datastore is a folder: a static [`Descriptor`] and small facets. What it has no facet for is answered with
 //! `DatastoreOperationNotSupported` by the dispatcher.
 
+pub mod backup;
 mod descriptor;
 mod manager;
 pub mod mysql;
 pub mod prepare;
 pub mod registry;
 pub mod replication;
+pub mod restore;
 
 pub use descriptor::Descriptor;
 pub use manager::{Backups, ConfigGroups, DatabaseAdmin, DatastoreManager, Deps, RestoreTarget, RootAccess, StatusProbe, UserAdmin};

@@ -7,8 +7,9 @@ use std::sync::Arc;
 
 use camino::Utf8PathBuf;
 
-use super::DatastoreManager;
-use crate::config::VolumeSettings;
+use super::restore::Chain;
+use super::{DatastoreManager, RestoreTarget, backup};
+use crate::config::Settings;
 use crate::error::{Error, Result, ResultExt};
 use crate::model::PrepareRequest;
 use crate::op::Op;
@@ -19,8 +20,8 @@ use crate::volume::{Existing, Formatted, Volume};
 /// What the flow needs besides the manager.
 #[derive(Debug, Clone)]
 pub struct PrepareEnv {
-    /// Options of the data volume.
-    pub volume: VolumeSettings,
+    /// The agent's configuration.
+    pub settings: Arc<Settings>,
     /// Starts programs.
     pub commands: Arc<dyn CommandRunner>,
     /// Installs packages.
@@ -40,9 +41,16 @@ pub struct Outcome {
 /// The first step that failed, named.
 pub async fn run(op: &Op, manager: &dyn DatastoreManager, env: &PrepareEnv, request: &PrepareRequest) -> Result<Outcome> {
     refuse_what_is_missing(manager, request)?;
+    let backup = look_at_backup(op, env, request).await.action("look at the backup to restore")?;
     install(op, manager, env, request).await.action("install packages")?;
     if let Some(device) = &request.device_path {
         volume(op, manager, env, request, device.clone()).await.action(format!("set up the volume {device}"))?;
+    }
+    if let (Some(chain), Some(backups)) = (backup, manager.backups()) {
+        tracing::info!(backups = chain.depth(), "restoring");
+        manager.configure(op, request).await.action("configure the database")?;
+        let (settings, volume) = (&env.settings.backup, manager.mount_point());
+        chain.restore(op, backups, settings, &RestoreTarget::Instance, &volume).await.action("restore the backup")?;
     }
     tracing::info!("configuring the database");
     manager.prepare_server(op, request).await.action("configure the database")?;
@@ -55,10 +63,19 @@ pub async fn run(op: &Op, manager: &dyn DatastoreManager, env: &PrepareEnv, requ
     Ok(Outcome { root_enabled })
 }
 
+/// Everything about the backup that can be wrong is found out before anything is touched. A snapshot of a volume is there already, as the volume.
+async fn look_at_backup(op: &Op, env: &PrepareEnv, request: &PrepareRequest) -> Result<Option<Chain>> {
+    let Some(backup) = request.backup_info.as_ref().filter(|backup| backup.storage_driver.as_deref() != Some("cinder")) else {
+        return Ok(None);
+    };
+    let storage = backup::storage(op, &env.settings, backup.swift_url.as_deref(), backup.storage_driver.as_deref())?;
+    Chain::inspect(op, storage, &env.settings.backup, backup).await.map(Some)
+}
+
 /// Requests this build cannot serve fail before anything is touched.
 fn refuse_what_is_missing(manager: &dyn DatastoreManager, request: &PrepareRequest) -> Result<()> {
     let unsupported = |operation: &str| Err(Error::not_supported(operation, manager.descriptor().name));
-    if request.backup_info.is_some() {
+    if request.backup_info.is_some() && manager.backups().is_none() {
         return unsupported("restore");
     }
     if request.snapshot.is_some() {
@@ -89,7 +106,7 @@ async fn install(op: &Op, manager: &dyn DatastoreManager, env: &PrepareEnv, requ
 /// Puts the data on the volume: formats it if it is blank, moves what the package left at the mount point, mounts it for good.
 async fn volume(op: &Op, manager: &dyn DatastoreManager, env: &PrepareEnv, request: &PrepareRequest, device: Utf8PathBuf) -> Result<()> {
     let mount_point = request.mount_point.clone().unwrap_or_else(|| manager.mount_point());
-    let volume = Volume::new(device, &env.volume, env.commands.clone());
+    let volume = Volume::new(device, &env.settings.volume, env.commands.clone());
     volume.wait_for_device(op).await?;
     if volume.mount_points()?.contains(&mount_point) {
         tracing::info!(%mount_point, "the volume is mounted already");

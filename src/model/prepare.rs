@@ -5,7 +5,7 @@ use secrecy::SecretString;
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
-use super::{DatabaseSpec, UserSpec};
+use super::{DatabaseSpec, RestoreRequest, UserSpec};
 
 /// Values of a configuration group: Kilo sends the rendered text of a file, later releases a dictionary.
 #[derive(Debug, Clone, PartialEq)]
@@ -57,9 +57,9 @@ pub struct PrepareRequest {
     /// Where the data volume is mounted.
     #[serde(default)]
     pub mount_point: Option<Utf8PathBuf>,
-    /// Backup to restore from (`id`, `location`, `type`, `checksum`, ...).
+    /// Backup to restore.
     #[serde(default)]
-    pub backup_info: Option<Value>,
+    pub backup_info: Option<RestoreRequest>,
     /// Text of the base configuration file.
     #[serde(default)]
     pub config_contents: Option<String>,

@@ -5,7 +5,7 @@ use secrecy::SecretString;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use crate::model::{DatabaseSpec, Overrides, PageRequest, PasswordChange, UserAttributes, UserSpec};
+use crate::model::{BackupRequest, DatabaseSpec, Overrides, PageRequest, PasswordChange, UserAttributes, UserSpec};
 
 /// No arguments. (A unit variant would refuse `args: {}`.)
 #[derive(Debug, Clone, Deserialize)]
@@ -66,6 +66,11 @@ arguments! {
     ApplyOverrides {
         /// Values to set in the running server.
         overrides: Overrides,
+    }
+    /// `create_backup`.
+    CreateBackup {
+        /// What to back up, and to where.
+        backup_info: BackupRequest,
     }
     /// `create_database`.
     CreateDatabase {

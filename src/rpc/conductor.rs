@@ -10,7 +10,7 @@ use super::publisher::Publisher;
 use crate::config::Settings;
 use crate::error::{Error, Result};
 use crate::journal::{self, Letter};
-use crate::model::RequestContext;
+use crate::model::{BackupUpdate, RequestContext};
 use crate::system::files;
 
 /// Casts to the conductor. A heartbeat returns when the broker has confirmed it; what tells of an operation's end is only written here, and
@@ -21,6 +21,8 @@ pub struct Conductor {
     publisher: Publisher,
     key: Option<InstanceKey>,
     clock: SentClock,
+    /// Each method has its own: the conductor compares within one.
+    backup_clock: SentClock,
 }
 
 impl Conductor {
@@ -29,8 +31,9 @@ impl Conductor {
     /// # Errors
     /// The state directory cannot be read.
     pub fn new(settings: Arc<Settings>, publisher: Publisher, key: Option<InstanceKey>) -> Result<Self> {
-        let clock = SentClock::load(&settings)?;
-        Ok(Conductor { settings, publisher, key, clock })
+        let clock = SentClock::load(&settings, "last_sent")?;
+        let backup_clock = SentClock::load(&settings, "last_sent_backup")?;
+        Ok(Conductor { settings, publisher, key, clock, backup_clock })
     }
 
     /// The connection casts leave over.
@@ -58,6 +61,25 @@ impl Conductor {
     /// Encryption failed.
     pub fn root_report(&self, context: &RequestContext) -> Result<Letter> {
         self.cast("report_root", json!({"instance_id": self.settings.guest_id, "user": "root"}), &context.raw.0)
+    }
+
+    /// `update_backup`: how far a backup is.
+    ///
+    /// # Errors
+    /// Encryption failed.
+    pub fn update_backup(&self, context: &RequestContext, update: &BackupUpdate) -> Result<Letter> {
+        let state: &'static str = update.state.into();
+        let mut args = Map::new();
+        args.insert("instance_id".into(), json!(self.settings.guest_id));
+        args.insert("backup_id".into(), json!(update.backup_id));
+        args.insert("sent".into(), json!(self.backup_clock.next()));
+        args.insert("state".into(), json!(state));
+        // Columns of the controller's table; an absent one stays as it is.
+        let texts =
+            [("backup_type", &update.backup_type), ("checksum", &update.checksum), ("location", &update.location), ("note", &update.note)];
+        args.extend(texts.into_iter().filter_map(|(name, text)| Some((name.to_owned(), json!(text.as_ref()?)))));
+        args.extend(update.size.map(|size| ("size".to_owned(), json!(size))));
+        self.cast("update_backup", Value::Object(args), &context.raw.0)
     }
 
     /// Tells how an operation ended, if its request carried a notification to be answered by the guest.
@@ -115,7 +137,7 @@ impl Conductor {
     }
 }
 
-/// `sent` of heartbeats: seconds since 1970, strictly increasing, also over restarts and clocks set back. The conductor drops what is not
+/// `sent` of one method's casts: seconds since 1970, strictly increasing, also over restarts and clocks set back. The conductor drops what is not
 /// newer than the last it saw (trove/conductor/manager.py: _message_too_old).
 #[derive(Debug)]
 struct SentClock {
@@ -127,8 +149,8 @@ struct SentClock {
 const TICK: f64 = 1e-6;
 
 impl SentClock {
-    fn load(settings: &Settings) -> Result<Self> {
-        let file = settings.state_dir.join("last_sent");
+    fn load(settings: &Settings, name: &str) -> Result<Self> {
+        let file = settings.state_dir.join(name);
         let last = files::read_optional(&file)?.and_then(|text| text.trim().parse().ok()).unwrap_or(0.0);
         Ok(SentClock { last: Mutex::new(last), file })
     }
@@ -138,7 +160,7 @@ impl SentClock {
         *last = journal::now().max(*last + TICK);
         // Best effort: without the file only a clock set back over a restart is noticed by nobody.
         if let Err(error) = std::fs::write(&self.file, format!("{:.6}\n", *last)) {
-            tracing::debug!(%error, "failed to remember the time of the last heartbeat");
+            tracing::debug!(%error, "failed to remember the time of the last cast");
         }
         *last
     }

@@ -15,6 +15,7 @@ use crate::managers::prepare::{self, PrepareEnv};
 use crate::managers::{ConfigGroups, DatabaseAdmin, DatastoreManager, RootAccess, UserAdmin};
 use crate::model::{Page, PrepareRequest, ServiceStatus};
 use crate::op::Op;
+use crate::release::ReleaseTracker;
 use crate::status::{Phase, StatusTracker};
 use crate::system::facts;
 use crate::volume::{self, Volume};
@@ -43,6 +44,8 @@ pub struct Dispatcher {
     pub status: Arc<StatusTracker>,
     /// Casts.
     pub conductor: Arc<Conductor>,
+    /// The controller's release.
+    pub release: Arc<ReleaseTracker>,
     /// What `prepare` needs besides the manager.
     pub prepare: PrepareEnv,
 }
@@ -65,14 +68,14 @@ impl Dispatcher {
         let mut casts = Vec::new();
         let outcome = self.run(op, request, &mut casts).await;
         // What the agent's own end cut short has not ended: its next life finishes it or reports it.
-        if notifies && !(outcome.is_err() && op.cancel.is_cancelled()) {
+        if notifies && !(outcome.is_err() && op.cancel.is_cancelled() && casts.is_empty()) {
             self.notify(op, is_prepare, &outcome, &mut casts);
         }
         Answer { outcome, casts }
     }
 
     /// The agent ended in the middle of this request: what to tell caller and conductor.
-    pub fn interrupted(&self, op: &Op, request: &Request) -> Answer {
+    pub async fn interrupted(&self, op: &Op, request: &Request) -> Answer {
         let is_prepare = matches!(request, Request::Prepare(_));
         let advice = if is_prepare { "delete the instance and create it again" } else { "look at the instance and repeat the call" };
         let error = Error::Interrupted { method: request.method().to_owned(), advice: advice.to_owned() };
@@ -89,6 +92,9 @@ impl Dispatcher {
             }
         };
         let mut casts = Vec::new();
+        if let (Request::CreateBackup(args), Err(error)) = (request, &outcome) {
+            self.abandon_backup(op, &args.backup_info, error, &mut casts).await;
+        }
         if request.notifies_its_end() {
             self.notify(op, is_prepare, &outcome, &mut casts);
         }
@@ -195,13 +201,13 @@ impl Dispatcher {
             EnableRootWithPassword(args) => to_value(root()?.enable(op, args.root_password).await?),
             DisableRoot(_) => done(root()?.disable(op).await),
             IsRootEnabled(_) => to_value(root()?.is_enabled(op).await?),
+            CreateBackup(args) => self.create_backup(op, &args.backup_info, casts).await,
             ClusterComplete(_) => done(self.status.enter(Phase::Active)),
             UpdateGuest(_)
             | Upgrade(_)
             | PostUpgrade(_)
             | Rebuild(_)
             | GetRootPassword(_)
-            | CreateBackup(_)
             | PreCreateBackup(_)
             | PostCreateBackup(_)
             | BackupRequiredForReplication(_)
@@ -264,7 +270,7 @@ impl Dispatcher {
         }
     }
 
-    fn not_supported(&self, operation: &str) -> Error {
+    pub(super) fn not_supported(&self, operation: &str) -> Error {
         Error::not_supported(operation, &self.settings.datastore_manager)
     }
 

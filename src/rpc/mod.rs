@@ -1,6 +1,7 @@
 //! The RPC wire: what oslo.messaging and Trove's serializers put on RabbitMQ, and nothing of any datastore.
 
 mod args;
+mod backup;
 mod conductor;
 mod connection;
 mod crypto;

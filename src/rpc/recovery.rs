@@ -47,7 +47,7 @@ impl RpcServer {
                     _ if stage == Stage::Accepted => true,
                     Resume::Repeat => true,
                     Resume::RepeatInTime => in_time,
-                    Resume::Report => false,
+                    Resume::Report | Resume::Undo => false,
                 };
                 let accepted = Accepted {
                     request,
@@ -61,7 +61,7 @@ impl RpcServer {
                 if again {
                     self.submit(accepted);
                 } else {
-                    self.lanes.submit(Lane::Write, self.desk.clone().report(accepted));
+                    self.lanes.submit(accepted.request.lane(), self.desk.clone().report(accepted));
                 }
             }
             Err(error) => {

@@ -61,7 +61,7 @@ pub enum Request {
     IsRootEnabled(NoArgs),
     GetRootPassword(NoArgs),
     // Backup.
-    CreateBackup(Anything),
+    CreateBackup(CreateBackup),
     PreCreateBackup(Anything),
     PostCreateBackup(Anything),
     // Replication.
@@ -294,6 +294,7 @@ impl Request {
         match self {
             // Half done they leave the database down. Running them again ends with a running one, as running them once would have.
             Restart(_) | StartDbWithConfChanges(_) => Resume::Repeat,
+            CreateBackup(_) => Resume::Undo,
             CreateDatabase(_) | DeleteDatabase(_) | CreateUser(_) | DeleteUser(_) | ChangePasswords(_) | GrantAccess(_) | RevokeAccess(_)
             // A late stop would surprise: its caller has gone on.
             | StopDb(_) => Resume::RepeatInTime,
@@ -311,6 +312,8 @@ pub enum Resume {
     RepeatInTime,
     /// Tell that it was cut short.
     Report,
+    /// Remove what it left, then tell that it was cut short.
+    Undo,
 }
 
 #[cfg(test)]

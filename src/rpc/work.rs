@@ -81,7 +81,9 @@ impl Desk {
         if let Err(error) = &answer.outcome {
             tracing::error!(%error, "the operation failed");
         }
-        if answer.outcome.is_err() && op.cancel.is_cancelled() && ticket.is_some() {
+        // One that is undone already has nothing left for the next start.
+        let undone = resume == Resume::Undo && !answer.casts.is_empty();
+        if answer.outcome.is_err() && op.cancel.is_cancelled() && ticket.is_some() && !undone {
             // Cut short by the agent's own end. What the next start can still do or must report stays open; only a caller who would get
             // no other answer is told now.
             if reply_to.is_none() || resume != Resume::Report {
@@ -97,7 +99,7 @@ impl Desk {
     pub(super) async fn report(self, accepted: Accepted) {
         let Accepted { request, context, reply_to, keep_alive, ticket, .. } = accepted;
         let op = Op::new(self.operations.child_token(), context);
-        self.tell(self.dispatcher.interrupted(&op, &request), reply_to.as_ref(), keep_alive, ticket).await;
+        self.tell(self.dispatcher.interrupted(&op, &request).await, reply_to.as_ref(), keep_alive, ticket).await;
     }
 
     /// Hands the answer to the outbox. The lane is free then.

@@ -14,6 +14,7 @@ use secrecy::{ExposeSecret, SecretString};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::Child;
 
+use super::running::RunningCommand;
 use crate::error::{Error, Result, ResultExt};
 use crate::op::Op;
 
@@ -96,6 +97,11 @@ impl CommandSpec {
         self
     }
 
+    /// The deadline of [`CommandSpec::timeout`].
+    pub(super) fn time_limit(&self) -> Duration {
+        self.timeout
+    }
+
     /// File name of the program, for messages.
     pub fn name(&self) -> &str {
         self.program.rsplit('/').next().unwrap_or(&self.program)
@@ -161,6 +167,15 @@ pub trait CommandRunner: Send + Sync + fmt::Debug {
     /// [`Error::Command`] for an exit code that is not accepted or a signal, [`Error::Timeout`] after its deadline,
     /// [`Error::Cancelled`] with the operation, [`Error::Io`] when it cannot be started. In each case the whole process group is gone.
     async fn run(&self, op: &Op, command: CommandSpec) -> Result<CommandOutput>;
+
+    /// Starts `command` and leaves its standard input and output to the caller. Its deadline counts from the call of
+    /// [`RunningCommand::finish`].
+    ///
+    /// # Errors
+    /// [`Error::Io`] when it cannot be started.
+    fn spawn(&self, command: CommandSpec) -> Result<RunningCommand> {
+        RunningCommand::start(command)
+    }
 }
 
 /// The real thing.
@@ -171,7 +186,7 @@ pub struct SystemCommands;
 impl CommandRunner for SystemCommands {
     async fn run(&self, op: &Op, command: CommandSpec) -> Result<CommandOutput> {
         tracing::debug!(?command, "running");
-        let mut child = spawn(&command)?;
+        let mut child = spawn(&command, command.has_stdin())?;
         let group = Group::of(&child);
         let finished = tokio::select! {
             // Cancel-safe: whichever arm loses, the group is ended below.
@@ -194,7 +209,7 @@ impl CommandRunner for SystemCommands {
 }
 
 #[expect(clippy::disallowed_methods, reason = "this is the one place that starts processes")]
-fn spawn(command: &CommandSpec) -> Result<Child> {
+pub(super) fn spawn(command: &CommandSpec, input: bool) -> Result<Child> {
     tokio::process::Command::new(&command.program)
         .args(&command.args)
         .envs(command.env.iter().map(|(name, value)| (name, value)))
@@ -202,7 +217,7 @@ fn spawn(command: &CommandSpec) -> Result<Child> {
         .env("LC_ALL", "C.UTF-8")
         // The agent's own line to systemd: a database server would report itself ready, or stopping, over it.
         .env_remove("NOTIFY_SOCKET")
-        .stdin(if command.stdin.is_some() { Stdio::piped() } else { Stdio::null() })
+        .stdin(if input { Stdio::piped() } else { Stdio::null() })
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .process_group(0)
@@ -236,10 +251,10 @@ pub fn spawn_detached(command: &CommandSpec, output: std::fs::File) -> Result<Ch
 }
 
 /// A child's process group; killed when dropped, so that no grandchild outlives the operation.
-struct Group(Option<Pid>);
+pub(super) struct Group(Option<Pid>);
 
 impl Group {
-    fn of(child: &Child) -> Self {
+    pub(super) fn of(child: &Child) -> Self {
         Group(child.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw))
     }
 
@@ -250,12 +265,16 @@ impl Group {
         }
     }
 
-    fn kill(self) {
+    pub(super) fn terminate(&self) {
+        self.signal(Signal::SIGTERM);
+    }
+
+    pub(super) fn kill(self) {
         drop(self);
     }
 
     /// TERM, a grace period, KILL, and the child reaped.
-    async fn end(self, child: &mut Child) {
+    pub(super) async fn end(self, child: &mut Child) {
         self.signal(Signal::SIGTERM);
         if tokio::time::timeout(KILL_GRACE, child.wait()).await.is_err() {
             self.signal(Signal::SIGKILL);
@@ -298,7 +317,7 @@ async fn head(pipe: Option<impl AsyncRead + Unpin>) -> Vec<u8> {
 }
 
 /// Reads to the end, keeping the last [`MAX_STDERR`] bytes.
-async fn tail(pipe: Option<impl AsyncRead + Unpin>) -> Vec<u8> {
+pub(super) async fn tail(pipe: Option<impl AsyncRead + Unpin>) -> Vec<u8> {
     let mut kept = Vec::new();
     if let Some(mut pipe) = pipe {
         let mut buffer = [0; 8192];
@@ -313,7 +332,7 @@ async fn tail(pipe: Option<impl AsyncRead + Unpin>) -> Vec<u8> {
     kept
 }
 
-fn check(command: &CommandSpec, status: ExitStatus, stdout: Vec<u8>, stderr: Vec<u8>) -> Result<CommandOutput> {
+pub(super) fn check(command: &CommandSpec, status: ExitStatus, stdout: Vec<u8>, stderr: Vec<u8>) -> Result<CommandOutput> {
     let stdout = String::from_utf8_lossy(&stdout).into_owned();
     let stderr = String::from_utf8_lossy(&stderr).into_owned();
     match status.code() {

@@ -6,4 +6,5 @@ pub mod facts;
 pub mod files;
 pub mod mysql;
 pub mod packages;
+pub mod running;
 pub mod service;

@@ -8,6 +8,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use nix::unistd::{Group, User};
 
 use super::layout::Layout;
+use super::restoring;
 use super::server::ServerProgram;
 use crate::error::{Error, Result, ResultExt};
 use crate::op::Op;
@@ -42,7 +43,11 @@ fn is_initialized(directory: &Utf8Path) -> bool {
 pub(super) async fn ensure_data_directory(op: &Op, layout: &Layout, program: &ServerProgram, owner: &Owner) -> Result<DataDirectory> {
     let data = &layout.data_dir;
     let marker = layout.mount_point.join(INITIALIZING);
-    if marker.exists() {
+    if restoring::is_half_restored(layout) {
+        tracing::warn!(directory = %data, "an earlier restore was interrupted: its half of a database is removed");
+        remove_tree(data)?;
+        restoring::forget(layout)?;
+    } else if marker.exists() {
         tracing::warn!(directory = %data, "an earlier initialization of the data directory was interrupted: starting again");
         remove_tree(data)?;
     } else {
@@ -63,6 +68,16 @@ pub(super) async fn ensure_data_directory(op: &Op, layout: &Layout, program: &Se
     owner.take(op, data).await?;
     files::remove(&marker)?;
     Ok(DataDirectory::New)
+}
+
+/// Leaves nothing of whatever database there was, a package's at the mount point included.
+///
+/// # Errors
+/// The file system refused.
+pub(super) fn clear(layout: &Layout) -> Result<()> {
+    files::remove(&layout.mount_point.join(INITIALIZING))?;
+    move_from_mount_point(layout)?;
+    remove_tree(&layout.data_dir)
 }
 
 /// A data directory with something in it that is no database is not the agent's to delete.
@@ -104,7 +119,7 @@ fn move_from_mount_point(layout: &Layout) -> Result<()> {
     fs::rename(&moving, data).action(format!("rename {moving} to {data}"))
 }
 
-fn remove_tree(directory: &Utf8Path) -> Result<()> {
+pub(super) fn remove_tree(directory: &Utf8Path) -> Result<()> {
     match fs::remove_dir_all(directory) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error).action(format!("remove {directory}")),
         _ => Ok(()),
@@ -112,7 +127,7 @@ fn remove_tree(directory: &Utf8Path) -> Result<()> {
 }
 
 /// The account the server runs as: one of this guest, or of the container the server runs in.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Owner {
     pub(super) service: Arc<dyn ServiceControl>,
     pub(super) name: &'static str,

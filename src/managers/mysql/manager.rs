@@ -6,16 +6,19 @@ use async_trait::async_trait;
 use camino::{Utf8Path, Utf8PathBuf};
 
 use super::accounts::Accounts;
+use super::backups::MySqlBackups;
 use super::bootstrap::{DataDirectory, Owner, ensure_data_directory};
 use super::client::{Client, Session};
 use super::configuration::Configuration;
 use super::credentials;
 use super::databases::Databases;
+use super::foreign;
 use super::groups::Groups;
 use super::layout::{self, Layout};
 use super::names::Rules;
 use super::lifecycle::Lifecycle;
 use super::probe::Probe;
+use super::restoring;
 use super::roles::Roles;
 use super::root::Root;
 use super::secure;
@@ -23,10 +26,9 @@ use super::server::ServerProgram;
 use super::descriptor::MARIADB;
 use crate::config::DatastoreSettings;
 use crate::error::{Error, Result, ResultExt};
-use crate::managers::{ConfigGroups, DatabaseAdmin, DatastoreManager, Deps, Descriptor, RootAccess, StatusProbe, UserAdmin};
+use crate::managers::{Backups, ConfigGroups, DatabaseAdmin, DatastoreManager, Deps, Descriptor, RootAccess, StatusProbe, UserAdmin};
 use crate::model::PrepareRequest;
 use crate::op::Op;
-use crate::system::command::CommandSpec;
 use crate::system::files;
 use crate::strategies::replication::ReplicationStrategy;
 use crate::strategies::replication::mysql::MySqlReplication;
@@ -49,6 +51,7 @@ pub struct MySqlManager {
     root: Root,
     groups: Groups,
     replication: MySqlReplication,
+    backups: MySqlBackups,
 }
 
 impl MySqlManager {
@@ -73,9 +76,19 @@ impl MySqlManager {
             configuration: Arc::clone(&configuration),
             lifecycle: Arc::clone(&lifecycle),
         });
+        let owner = Owner { service: Arc::clone(&deps.service), name: descriptor.owner };
+        let backups = MySqlBackups {
+            settings: Arc::clone(&deps.settings),
+            service: Arc::clone(&deps.service),
+            layout: layout.clone(),
+            program: Arc::clone(&program),
+            client: Arc::clone(&client),
+            owner: owner.clone(),
+        };
         MySqlManager {
             descriptor,
-            owner: Owner { service: Arc::clone(&deps.service), name: descriptor.owner },
+            owner,
+            backups,
             replication: MySqlReplication::new(roles, &replication_strategy(descriptor, &deps.settings.datastore)),
             probe,
             lifecycle,
@@ -101,18 +114,8 @@ impl MySqlManager {
         &self.layout
     }
 
-    /// True when the server cannot see the agent's files: a container that somebody else has made, with files of its own.
-    /// Such a server is used as it is.
     async fn is_foreign(&self, op: &Op) -> Result<bool> {
-        if !self.deps.service.brings_its_own_programs() {
-            return Ok(false);
-        }
-        let directory = self.layout.config_dir();
-        files::ensure_directory(directory, 0o755, None)?;
-        let sign = tempfile::Builder::new().prefix(".trove-sign-").tempfile_in(directory).action(format!("write into {directory}"))?;
-        let sign = sign.path().to_string_lossy().into_owned();
-        let look = self.deps.service.exec(op, CommandSpec::new("test").args(["-e", &sign]).accept(&[1])).await?;
-        Ok(look.code == 1)
+        foreign::is_foreign(op, &*self.deps.service, &self.layout).await
     }
 
     /// Without the directory of the socket, a container's server is out of reach.
@@ -198,14 +201,7 @@ impl DatastoreManager for MySqlManager {
         self.deps.service.brings_its_own_programs() || self.program.flavor(op).await.is_ok()
     }
 
-    async fn prepare_server(&self, op: &Op, request: &PrepareRequest) -> Result<()> {
-        files::ensure_directory(&self.layout.state_dir, 0o700, None)?;
-        if self.is_foreign(op).await? {
-            self.require_socket(op).await?;
-            tracing::info!("the container has files of its own: its configuration and data directory are left as they are");
-            self.start(op).await?;
-            return self.take_over(op, request).await;
-        }
+    async fn configure(&self, op: &Op, request: &PrepareRequest) -> Result<()> {
         self.stop(op).await?;
         // Left behind by an attempt that was cut off.
         self.configuration.clear_init_file()?;
@@ -215,6 +211,18 @@ impl DatastoreManager for MySqlManager {
         if let Some(overrides) = request.overrides.as_ref().filter(|overrides| !overrides.is_empty()) {
             self.configuration.write_user(op, overrides).await.action("write the configuration group")?;
         }
+        Ok(())
+    }
+
+    async fn prepare_server(&self, op: &Op, request: &PrepareRequest) -> Result<()> {
+        files::ensure_directory(&self.layout.state_dir, 0o700, None)?;
+        if self.is_foreign(op).await? {
+            self.require_socket(op).await?;
+            tracing::info!("the container has files of its own: its configuration and data directory are left as they are");
+            self.start(op).await?;
+            return self.take_over(op, request).await;
+        }
+        self.configure(op, request).await?;
         let data = ensure_data_directory(op, &self.layout, &self.program, &self.owner).await?;
         if data == DataDirectory::New {
             // Credentials of another database are of no use, and not a way in to try first.
@@ -230,6 +238,7 @@ impl DatastoreManager for MySqlManager {
     }
 
     async fn start(&self, op: &Op) -> Result<()> {
+        restoring::refuse_half_restored(&self.layout)?;
         self.lifecycle.start(op).await
     }
 
@@ -265,6 +274,10 @@ impl DatastoreManager for MySqlManager {
 
     fn replication(&self) -> Option<&dyn ReplicationStrategy> {
         Some(&self.replication)
+    }
+
+    fn backups(&self) -> Option<&dyn Backups> {
+        Some(&self.backups)
     }
 }
 

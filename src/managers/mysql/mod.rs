@@ -2,22 +2,28 @@
 //! ([`Flavor`]), never of the manager's name.
 
 mod accounts;
+mod backups;
 mod bootstrap;
 mod catalog;
 mod configuration;
 mod databases;
 mod descriptor;
+mod foreign;
 mod grants;
 mod groups;
 mod layout;
 mod lifecycle;
+mod load;
 mod manager;
 mod names;
+mod private_server;
 mod probe;
+mod restoring;
 mod roles;
 mod root;
 mod secure;
 mod server;
+mod upgrade;
 mod variables;
 
 pub use crate::system::mysql::{Account, Client, Flavor, Ident, Kind, Literal, Login, OS_ADMIN, Session, SqlText, Version};

@@ -55,7 +55,7 @@ impl ServerProgram {
     }
 
     /// A command of the server's program; `first` must come before every other option.
-    async fn command(&self, op: &Op, first: &str) -> Result<CommandSpec> {
+    pub(super) async fn command(&self, op: &Op, first: &str) -> Result<CommandSpec> {
         let (program, _) = self.program(op).await?;
         Ok(CommandSpec::new(program.as_str()).arg(first).arg(format!("--user={}", self.owner)))
     }

@@ -1,5 +1,27 @@
 //! Backups: the tools that make and take them ([`BackupRunner`], [`RestoreRunner`]) and the stream between tool and storage.
 
+mod cipher;
+mod content;
+mod decode;
+mod deflate;
+mod digest;
+mod download;
+mod encode;
+mod feed;
+mod inflate;
+mod keep;
+pub mod mysql;
+mod progress;
+mod retry;
 mod runner;
+mod threads;
+mod upload;
+mod watched;
 
+pub use download::{Decoding, download};
+pub use encode::{Encoding, encode};
+pub use feed::feed;
+pub use progress::{Progress, ProgressSnapshot};
+pub use retry::Retry;
 pub use runner::{BackupJob, BackupRunner, BackupStream, Parent, RestoreRunner, RestoreStep};
+pub use upload::{Limits, Uploaded, discard, upload};

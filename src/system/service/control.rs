@@ -15,6 +15,7 @@ use crate::config::{ServiceControlKind, Settings};
 use crate::error::Result;
 use crate::op::Op;
 use crate::system::command::{CommandOutput, CommandRunner, CommandSpec};
+use crate::system::running::RunningCommand;
 
 /// What the service manager says of the database server's process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,6 +101,12 @@ pub trait ServiceControl: Send + Sync + fmt::Debug {
     /// # Errors
     /// Those of [`crate::system::command::CommandRunner::run`].
     async fn exec(&self, op: &Op, command: CommandSpec) -> Result<CommandOutput>;
+
+    /// Starts a program where [`Self::exec`] runs them, and leaves its standard input and output to the caller.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    async fn spawn(&self, op: &Op, command: CommandSpec) -> Result<RunningCommand>;
 
     /// True when the server's programs come with something the agent does not install (a container image).
     fn brings_its_own_programs(&self) -> bool {

@@ -13,6 +13,7 @@ use super::control::{ServiceControl, UnitState, stays_up};
 use crate::error::{Error, Result, ResultExt};
 use crate::op::Op;
 use crate::system::command::{CommandOutput, CommandRunner, CommandSpec};
+use crate::system::running::RunningCommand;
 
 const PROPERTIES: &str = "Id,LoadState,ActiveState,SubState,Result,MainPID,ControlGroup,Type,TriggeredBy";
 /// Lines of the journal in the error of a failed start.
@@ -191,6 +192,10 @@ impl ServiceControl for Systemd {
 
     async fn exec(&self, op: &Op, command: CommandSpec) -> Result<CommandOutput> {
         self.commands.run(op, command).await
+    }
+
+    async fn spawn(&self, _op: &Op, command: CommandSpec) -> Result<RunningCommand> {
+        self.commands.spawn(command)
     }
 }
 

@@ -12,6 +12,7 @@ use super::leftovers::Mark;
 use crate::error::{Error, Result, ResultExt};
 use crate::op::Op;
 use crate::system::command::{CommandOutput, CommandRunner, CommandSpec};
+use crate::system::running::RunningCommand;
 use crate::system::service::control::stays_up;
 use crate::system::service::{ServerCommand, ServiceControl, UnitState};
 
@@ -102,10 +103,14 @@ impl Docker {
 
     /// A container for one program, with the files of the server.
     async fn one_off(&self, op: &Op, existing: Option<&Container>, command: CommandSpec) -> Result<CommandOutput> {
-        let mark = Mark::new();
+        let (mark, input) = (Mark::new(), command.has_stdin());
+        self.engine.run(op, self.one_off_command(existing, &mark, input, command)?).await
+    }
+
+    fn one_off_command(&self, existing: Option<&Container>, mark: &Mark, input: bool, command: CommandSpec) -> Result<CommandSpec> {
         let mut args = vec!["run".to_owned(), "--rm".to_owned(), "--network=host".to_owned(), format!("--env={}", mark.assignment())];
         args.extend(command.env_names().map(|name| format!("--env={name}")));
-        if command.has_stdin() {
+        if input {
             args.push("--interactive".to_owned());
         }
         let image = match existing {
@@ -121,7 +126,17 @@ impl Docker {
         // `docker run [options] --entrypoint=PROGRAM IMAGE ARGS`: an image's own entry point would do things of its own.
         let program = command.argv().first().copied().unwrap_or_default().to_owned();
         args.extend([format!("--entrypoint={program}"), image.to_owned()]);
-        self.engine.run(op, command.replace_program("docker", args)).await
+        Ok(command.replace_program("docker", args))
+    }
+
+    fn exec_command(&self, mark: &Mark, input: bool, command: CommandSpec) -> CommandSpec {
+        let mut args = vec!["exec".to_owned(), format!("--env={}", mark.assignment())];
+        args.extend(command.env_names().map(|name| format!("--env={name}")));
+        if input {
+            args.push("--interactive".to_owned());
+        }
+        args.push(self.name().to_owned());
+        command.wrapped_by("docker", args)
     }
 
     /// The candidate that is in the image.
@@ -242,14 +257,18 @@ impl ServiceControl for Docker {
         if !container.as_ref().is_some_and(|container| matches!(container.state(), UnitState::Running { .. })) {
             return self.one_off(op, container.as_ref(), command).await;
         }
+        let (mark, input) = (Mark::new(), command.has_stdin());
+        self.engine.run(op, self.exec_command(&mark, input, command)).await
+    }
+
+    async fn spawn(&self, op: &Op, command: CommandSpec) -> Result<RunningCommand> {
+        let container = self.inspect(op).await?;
         let mark = Mark::new();
-        let mut args = vec!["exec".to_owned(), format!("--env={}", mark.assignment())];
-        args.extend(command.env_names().map(|name| format!("--env={name}")));
-        if command.has_stdin() {
-            args.push("--interactive".to_owned());
-        }
-        args.push(self.name().to_owned());
-        self.engine.run(op, command.wrapped_by("docker", args)).await
+        let command = match &container {
+            Some(running) if matches!(running.state(), UnitState::Running { .. }) => self.exec_command(&mark, true, command),
+            other => self.one_off_command(other.as_ref(), &mark, true, command)?,
+        };
+        Ok(self.engine.spawn(command)?.guarded_by(mark))
     }
 
     fn brings_its_own_programs(&self) -> bool {

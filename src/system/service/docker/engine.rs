@@ -9,6 +9,7 @@ use serde::Deserialize;
 use crate::error::{Error, Result, ResultExt};
 use crate::op::Op;
 use crate::system::command::{CommandOutput, CommandRunner, CommandSpec};
+use crate::system::running::RunningCommand;
 use crate::system::service::UnitState;
 
 /// Exit code of a process ended by SIGTERM: how a Java server answers an orderly stop.
@@ -97,6 +98,15 @@ impl Container {
     }
 }
 
+fn no_docker(error: Error) -> Error {
+    match error {
+        Error::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
+            Error::guest("there is no docker program on this machine: install it, or set service_control to systemd or process")
+        }
+        other => other,
+    }
+}
+
 /// Runs the command line.
 #[derive(Debug)]
 pub(super) struct Engine {
@@ -110,12 +120,12 @@ impl Engine {
 
     /// Runs a `docker` command.
     pub(super) async fn run(&self, op: &Op, command: CommandSpec) -> Result<CommandOutput> {
-        match self.commands.run(op, command).await {
-            Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
-                Err(Error::guest("there is no docker program on this machine: install it, or set service_control to systemd or process"))
-            }
-            other => other,
-        }
+        self.commands.run(op, command).await.map_err(no_docker)
+    }
+
+    /// Starts a `docker` command.
+    pub(super) fn spawn(&self, command: CommandSpec) -> Result<RunningCommand> {
+        self.commands.spawn(command).map_err(no_docker)
     }
 
     /// The container, or `None` when the engine knows none of that name.

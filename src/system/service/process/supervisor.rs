@@ -15,6 +15,7 @@ use super::record::{Hearing, Records, ServerProcess};
 use crate::error::{Error, Result};
 use crate::op::Op;
 use crate::system::command::{CommandOutput, CommandRunner, CommandSpec};
+use crate::system::running::RunningCommand;
 use crate::system::service::control::{EARLY_END, POLL};
 use crate::system::service::{ServerCommand, ServiceControl, UnitState};
 
@@ -319,6 +320,10 @@ impl ServiceControl for Supervisor {
 
     async fn exec(&self, op: &Op, command: CommandSpec) -> Result<CommandOutput> {
         self.commands.run(op, command).await
+    }
+
+    async fn spawn(&self, _op: &Op, command: CommandSpec) -> Result<RunningCommand> {
+        self.commands.spawn(command)
     }
 
     async fn agent_starts(&self, op: &Op) {

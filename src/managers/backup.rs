@@ -1,0 +1,234 @@
+//! The template flow of `create_backup`: the same for every datastore and every storage. Nothing of a backup that failed stays behind.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use camino::Utf8PathBuf;
+use secrecy::SecretString;
+use serde::{Deserialize, Serialize};
+
+use super::Backups;
+use crate::config::{BackupSettings, Settings};
+use crate::error::{Error, Result, ResultExt};
+use crate::model::{BackupRequest, Release};
+use crate::op::Op;
+use crate::strategies::backup::{BackupJob, BackupRunner, Encoding, Limits, Parent, Progress, Retry, discard, encode, upload};
+use crate::strategies::storage::{Location, ObjectName, Storage};
+use crate::system::files;
+
+/// Between two lines about a backup under way.
+const LOG_INTERVAL: Duration = Duration::from_secs(30);
+
+/// Where a backup's bytes go, and how.
+#[derive(Debug)]
+pub struct BackupEnv {
+    /// The agent's configuration.
+    pub settings: Arc<Settings>,
+    /// Where it is stored, with the request's credentials.
+    pub storage: Arc<dyn Storage>,
+    /// The controller's release: it decides about encryption without a key.
+    pub release: Release,
+}
+
+/// A backup that is whole.
+#[derive(Debug, Clone)]
+pub struct Finished {
+    /// Checksum of the stored object.
+    pub checksum: String,
+    /// Where it is.
+    pub location: String,
+}
+
+/// On disk while a backup is made: what is to be deleted when the agent ends in the middle.
+#[derive(Debug, Serialize, Deserialize)]
+struct Trace {
+    id: String,
+    container: String,
+    object: String,
+}
+
+fn trace_file(settings: &Settings) -> Utf8PathBuf {
+    settings.state_dir.join("backup.json")
+}
+
+/// Type of a backup in the words of a release: the Python runner's class name up to Victoria, then `full` or `incremental`.
+pub fn type_word(release: Release, runner: &'static str, incremental: bool) -> &'static str {
+    match (release, incremental) {
+        (Release::Kilo | Release::Train, _) => runner,
+        (_, true) => "incremental",
+        (_, false) => "full",
+    }
+}
+
+/// The password of encrypted backups. Kilo and Train encrypted with a key that everybody knows when they were given none.
+pub fn encryption_key(settings: &BackupSettings, release: Release) -> Option<SecretString> {
+    if !settings.encrypt {
+        return None;
+    }
+    let public = || (release <= Release::Train).then(|| BackupSettings::PUBLIC_KEY.into());
+    settings.aes_cbc_key.clone().or_else(public)
+}
+
+/// Ids become names of objects: they must not be able to name others.
+fn check_id(id: &str) -> Result<()> {
+    if !id.is_empty() && id.len() <= 64 && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-') {
+        return Ok(());
+    }
+    Err(Error::bad_request("the backup's id is no UUID"))
+}
+
+impl BackupEnv {
+    /// Makes a backup with this runner. After an error nothing of it is left, unless the error says so; [`undo`] must be called then.
+    ///
+    /// # Errors
+    /// The tool, the storage, or the agent's end.
+    pub async fn create(&self, op: &Op, runner: &dyn BackupRunner, request: &BackupRequest) -> Result<Finished> {
+        check_id(&request.id)?;
+        let encoding = Encoding { compress: self.settings.backup.compress, key: encryption_key(&self.settings.backup, self.release) };
+        let name = self.name(runner, &encoding, request);
+        let parent = self.parent(op, request).await.action("look at the parent backup")?;
+        self.storage.ensure_container(op, &name.container).await?;
+        let trace = Trace { id: request.id.clone(), container: name.container.clone(), object: name.object.clone() };
+        let text = serde_json::to_vec(&trace).map_err(|error| Error::guest(format!("cannot note the backup: {error}")))?;
+        files::write_atomic(&trace_file(&self.settings), &text, 0o600, None)?;
+        let job = BackupJob { id: request.id.clone(), parent, extra_options: self.extra_options(runner) };
+        let made = self.transfer(op, runner, &job, encoding, &name, request).await;
+        if made.is_ok() {
+            files::remove(&trace_file(&self.settings))?;
+        }
+        made
+    }
+
+    async fn transfer(
+        &self,
+        op: &Op,
+        runner: &dyn BackupRunner,
+        job: &BackupJob,
+        encoding: Encoding,
+        name: &ObjectName,
+        request: &BackupRequest,
+    ) -> Result<Finished> {
+        let progress = Progress::new(format!("backup {}", job.id));
+        let _lines = progress.log_every(LOG_INTERVAL);
+        let limits = Limits { segment_max_size: self.settings.backup.segment_max_size, spool_dir: None, retry: Retry::default() };
+        let stream = runner.start(op, job).await.action(format!("start {}", runner.name()))?;
+        let encoded = encode(stream.reader, encoding, Arc::clone(&progress));
+        // When this fails, the tool ends with `stream.finish`.
+        let uploaded = upload(op, &*self.storage, name, encoded, &limits, &progress).await.action("store the backup")?;
+        let mut metadata = stream.finish.await.action(format!("make the backup with {}", runner.name()))?;
+        let facts = [("datastore", &request.datastore), ("datastore_version", &request.datastore_version)];
+        metadata.extend(facts.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value.clone()?))));
+        if !runner.extension().is_empty() {
+            // Of an archive of files this is the room they take; the text of a dump says little of that.
+            metadata.insert("content_size".to_owned(), progress.snapshot().content.to_string());
+        }
+        let checksum = self.storage.put_manifest(op, name, &uploaded.segments, &metadata).await.action("finish the stored backup")?;
+        uploaded.verify(&checksum)?;
+        tracing::info!(backup = job.id, "stored: {}", progress.snapshot());
+        Ok(Finished { checksum, location: self.storage.location(name) })
+    }
+
+    fn name(&self, runner: &dyn BackupRunner, encoding: &Encoding, request: &BackupRequest) -> ObjectName {
+        let container = request.swift_container.clone().unwrap_or_else(|| self.settings.backup.container.clone());
+        ObjectName::new(container, format!("{}{}{}", request.id, runner.extension(), encoding.suffix()))
+    }
+
+    /// What an incremental backup builds on, checked to be what the controller means.
+    async fn parent(&self, op: &Op, request: &BackupRequest) -> Result<Option<Parent>> {
+        let Some(parent) = &request.parent else { return Ok(None) };
+        let object = self.storage.inspect(op, &Location::parse(&parent.location)?).await?;
+        check_checksum(&self.settings.backup, parent.checksum.as_deref(), &object.checksum, &parent.location)?;
+        Ok(Some(Parent { location: parent.location.clone(), checksum: object.checksum, metadata: object.metadata }))
+    }
+
+    fn extra_options(&self, runner: &dyn BackupRunner) -> Vec<String> {
+        let options = self.settings.backup.runner_options.iter().find(|(strategy, _)| strategy == runner.name());
+        options.map(|(_, text)| text.split_whitespace().map(str::to_owned).collect()).unwrap_or_default()
+    }
+}
+
+/// Compares what the store has with what the controller (or a child's metadata) says, unless that is switched off.
+///
+/// # Errors
+/// They differ.
+pub(super) fn check_checksum(settings: &BackupSettings, expected: Option<&str>, stored: &str, location: &str) -> Result<()> {
+    match expected.map(|text| text.trim_matches('"')) {
+        Some(expected) if settings.verify_checksum && !expected.is_empty() && expected != stored => Err(Error::Storage {
+            action: format!("check the backup at {location}"),
+            reason: format!("its checksum is {stored}, and not {expected}: it was replaced or damaged"),
+            transient: false,
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// The storage a request means, with its credentials.
+///
+/// # Errors
+/// There is no such storage, or the guest was not told where it is.
+pub fn storage(op: &Op, settings: &Settings, swift_url: Option<&str>, driver: Option<&str>) -> Result<Arc<dyn Storage>> {
+    let _ = (op, settings, swift_url, driver);
+    Err(Error::guest("no storage"))
+}
+
+/// Deletes what there is of a backup that failed, or that the agent's end cut short.
+///
+/// # Errors
+/// Something may still be stored; the next start of the agent tries again.
+pub async fn undo(op: &Op, settings: &Settings, storage: &dyn Storage, id: &str) -> Result<()> {
+    let Some(text) = files::read_optional(&trace_file(settings))? else { return Ok(()) };
+    let trace: Trace =
+        serde_json::from_str(&text).map_err(|error| Error::guest(format!("the note of the backup under way is damaged: {error}")))?;
+    if trace.id == id {
+        discard(storage, &ObjectName::new(trace.container, trace.object), op.context.clone()).await?;
+        files::remove(&trace_file(settings))?;
+    }
+    Ok(())
+}
+
+/// The runner for a request.
+///
+/// # Errors
+/// Those of [`Backups::runner`].
+pub async fn runner(op: &Op, backups: &dyn Backups, request: &BackupRequest) -> Result<Box<dyn BackupRunner>> {
+    backups.runner(op, request.parent.is_some()).await.action("choose the backup tool")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(extra: &str) -> BackupSettings {
+        let text = format!("[DEFAULT]\nguest_id = g\ndatastore_manager = mysql\ntransport_url = rabbit://u:p@127.0.0.1/\n{extra}");
+        Settings::from_text("guest.conf", &text).unwrap().backup
+    }
+
+    #[test]
+    fn each_release_has_its_own_words_and_its_own_default_key() {
+        assert_eq!(type_word(Release::Train, "InnoBackupExIncremental", true), "InnoBackupExIncremental");
+        assert_eq!((type_word(Release::Zed, "MySQLDump", false), type_word(Release::Gazpacho, "MySQLDump", true)), ("full", "incremental"));
+        let key = |settings: &BackupSettings, release| encryption_key(settings, release).is_some();
+        let plain = settings("");
+        assert!(key(&plain, Release::Kilo) && key(&plain, Release::Train) && !key(&plain, Release::Zed));
+        assert!(key(&settings("backup_aes_cbc_key = k"), Release::Gazpacho));
+        assert!(!key(&settings("backup_use_openssl_encryption = false\nbackup_aes_cbc_key = k"), Release::Kilo));
+    }
+
+    #[test]
+    fn an_id_cannot_name_anything_else() {
+        check_id("4f0c9f0e-8b7a-4c5e-9d57-1c2b6a6f1f10").unwrap();
+        for bad in ["", "../x", "a.b", "a/b", "a_0"] {
+            assert!(check_id(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn checksums_are_compared_unless_switched_off() {
+        let check = |settings: &BackupSettings, expected| check_checksum(settings, expected, "abc", "l");
+        let on = settings("");
+        check(&on, Some("\"abc\"")).unwrap();
+        check(&on, None).unwrap();
+        assert!(check(&on, Some("abd")).unwrap_err().to_string().contains("not abd"));
+        check(&settings("verify_swift_checksum_on_restore = false"), Some("abd")).unwrap();
+    }
+}

@@ -1,0 +1,84 @@
+//! `create_backup`: what the conductor is told, and when.
+
+use serde_json::Value;
+
+use super::dispatch::Dispatcher;
+use crate::error::{Error, Result};
+use crate::journal::Letter;
+use crate::managers::backup::{self, BackupEnv, Finished};
+use crate::model::{BackupRequest, BackupState, BackupUpdate};
+use crate::op::Op;
+use crate::volume;
+
+/// Width of the controller's column.
+const NOTE: usize = 255;
+
+impl Dispatcher {
+    /// BUILDING is with the broker before the work begins. COMPLETED or FAILED leaves with the answer, through the journal.
+    pub(super) async fn create_backup(&self, op: &Op, request: &BackupRequest, casts: &mut Vec<Letter>) -> Result<Value> {
+        let size = volume::filesystem_stats(&self.manager.mount_point()).ok().map(|stats| stats.used);
+        let building = BackupUpdate { size, ..update(request, BackupState::Building) };
+        let letter = self.conductor.update_backup(&op.context, &building)?;
+        self.conductor.publisher().publish(&letter).await?;
+        let mut kind = None;
+        match self.make_backup(op, request, &mut kind).await {
+            Ok(Finished { checksum, location }) => {
+                let state = update(request, BackupState::Completed);
+                let done = BackupUpdate { size, backup_type: kind, checksum: Some(checksum), location: Some(location), ..state };
+                casts.push(self.conductor.update_backup(&op.context, &done)?);
+                Ok(Value::Null)
+            }
+            Err(error) => {
+                let undone = self.undo_backup(op, request).await;
+                // The agent ends and could not clean up: its next start does, and tells.
+                if undone || !op.cancel.is_cancelled() {
+                    self.report_failed(op, request, kind, &error, casts);
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// A backup that the agent's end cut short.
+    pub(super) async fn abandon_backup(&self, op: &Op, request: &BackupRequest, error: &Error, casts: &mut Vec<Letter>) {
+        self.undo_backup(op, request).await;
+        self.report_failed(op, request, None, error, casts);
+    }
+
+    async fn make_backup(&self, op: &Op, request: &BackupRequest, kind: &mut Option<String>) -> Result<Finished> {
+        let backups = self.manager.backups().ok_or_else(|| self.not_supported("create_backup"))?;
+        let release = self.release.current();
+        let runner = backup::runner(op, backups, request).await?;
+        *kind = Some(backup::type_word(release, runner.name(), request.parent.is_some()).to_owned());
+        let storage = backup::storage(op, &self.settings, request.swift_url.as_deref(), request.storage_driver.as_deref())?;
+        BackupEnv { settings: self.settings.clone(), storage, release }.create(op, &*runner, request).await
+    }
+
+    /// False when something may still be stored.
+    async fn undo_backup(&self, op: &Op, request: &BackupRequest) -> bool {
+        let undone = async {
+            let storage = backup::storage(op, &self.settings, request.swift_url.as_deref(), request.storage_driver.as_deref())?;
+            backup::undo(op, &self.settings, &*storage, &request.id).await
+        };
+        match undone.await {
+            Ok(()) => true,
+            Err(error) => {
+                tracing::error!(%error, backup = request.id, "failed to delete what there is of a failed backup: look into its container");
+                false
+            }
+        }
+    }
+
+    fn report_failed(&self, op: &Op, request: &BackupRequest, kind: Option<String>, error: &Error, casts: &mut Vec<Letter>) {
+        let note = error.to_string().chars().take(NOTE).collect();
+        let failed = BackupUpdate { backup_type: kind, note: Some(note), ..update(request, BackupState::Failed) };
+        match self.conductor.update_backup(&op.context, &failed) {
+            Ok(letter) => casts.push(letter),
+            Err(error) => tracing::error!(%error, "failed to report that a backup failed"),
+        }
+    }
+}
+
+fn update(request: &BackupRequest, state: BackupState) -> BackupUpdate {
+    BackupUpdate { backup_id: request.id.clone(), state, size: None, backup_type: None, checksum: None, location: None, note: None }
+}

@@ -1,0 +1,20 @@
+//! Threads for work that takes a processor for long: the runtime's own are few.
+
+use crate::error::{Result, ResultExt};
+
+/// Of nice(1): anything else goes first.
+const LOWEST: i32 = 19;
+
+/// A thread of its own. It gets no handle: it ends with the queues it works on.
+pub(super) fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<()> {
+    std::thread::Builder::new().name(name.to_owned()).spawn(work).action(format!("start the thread {name}")).map(drop)
+}
+
+/// Like [`spawn`], with the lowest priority: the database goes first.
+pub(super) fn spawn_low(name: &str, work: impl FnOnce() + Send + 'static) -> Result<()> {
+    spawn(name, move || {
+        // On Linux this is the calling thread alone. Without it the backup is no less right.
+        rustix::process::setpriority_process(None, LOWEST).ok();
+        work();
+    })
+}
