@@ -18,6 +18,8 @@ mod health;
 mod prepare;
 #[path = "mysql/quoting.rs"]
 mod quoting;
+#[path = "mysql/replication.rs"]
+mod replication;
 #[path = "mysql/root.rs"]
 mod root;
 #[path = "mysql/users.rs"]

@@ -1,0 +1,423 @@
+//! Replication between real servers: sources and replicas on ports of their own.
+
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use trove_guestagent::error::{Error, Result};
+use trove_guestagent::managers::mysql::SqlText;
+use trove_guestagent::managers::{DatastoreManager, replication};
+use trove_guestagent::model::{Overrides, Release, ReplicaInfo};
+use trove_guestagent::op::Op;
+use trove_guestagent::strategies::replication::ReplicationStrategy;
+
+use crate::support::{BASE, Guest, Root, logged, request, run};
+
+/// A port nobody listens on.
+fn port() -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let free = listener.local_addr().unwrap().port();
+    free
+}
+
+/// What a controller renders for a replica and a source.
+const REPLICA: &str = "[mysqld]\nlog_bin = /var/lib/mysql/data/mysql-bin.log\nbinlog_format = MIXED\nrelay_log = /var/lib/mysql/data/mysql-relay-bin.log\n\
+    relay_log_info_repository = TABLE\nrelay_log_recovery = 1\nrelay_log_purge = 1\nlog_slave_updates = ON\nenforce_gtid_consistency = ON\n\
+    gtid_mode = ON\nread_only = true\n";
+const SOURCE: &str = "[mysqld]\nlog_bin = /var/lib/mysql/data/mysql-bin.log\nbinlog_format = MIXED\nenforce_gtid_consistency = ON\ngtid_mode = ON\n\
+    log_slave_updates = ON\n";
+
+fn text(config: &str) -> Overrides {
+    Overrides::Text(config.into())
+}
+
+/// How the members of a set know where to go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum By {
+    Gtid,
+    Binlog,
+}
+
+/// A member of a replication set.
+struct Member {
+    guest: Guest,
+    id: u16,
+}
+
+impl Member {
+    async fn new(root: Root, by: By, id: u16) -> Member {
+        let guest = Guest::new(root, &format!("member{id}"), |settings| {
+            settings.guest_id = format!("guest-{id}");
+            if by == By::Binlog {
+                settings.datastore.replication_strategy = Some("MysqlBinlogReplication".into());
+            }
+        });
+        let base = BASE
+            .replace("skip-networking\n", "bind-address = 127.0.0.1\n")
+            .replace("[mysqld]\nport = 3306", &format!("[mysqld]\nport = {}", port()))
+            .replace("server_id = 1234", &format!("server_id = {id}"))
+            .replace("innodb_buffer_pool_size = 300M", "innodb_buffer_pool_size = 32M");
+        guest.manager.prepare_server(&guest.op, &request(&base)).await.unwrap();
+        Member { guest, id }
+    }
+
+    fn replication(&self) -> &dyn ReplicationStrategy {
+        self.guest.manager.replication().unwrap()
+    }
+
+    fn op(&self) -> &Op {
+        &self.guest.op
+    }
+
+    /// `get_replica_context`, as a replica on this machine gets it.
+    async fn context(&self) -> Value {
+        let mut context = Value::Object(replication::context(self.op(), &self.guest.manager, Release::Gazpacho).await.unwrap());
+        context["master"]["host"] = json!("127.0.0.1");
+        context
+    }
+
+    async fn attach_with(&self, info: Value) -> Result<()> {
+        let info: ReplicaInfo = serde_json::from_value(info).unwrap();
+        replication::attach(self.op(), &self.guest.manager, &info, Some(&text(REPLICA))).await
+    }
+
+    async fn follow(&self, source: &Member) -> Result<()> {
+        self.attach_with(source.context().await).await
+    }
+
+    /// Seeds this instance with the source's data of now, as a restored dump leaves them, and attaches it.
+    async fn seed(&self, source: &Member, by: By) {
+        let mut context = source.context().await;
+        let latest = source.replication().latest_transaction(source.op()).await.unwrap();
+        self.copy_data(source).await;
+        context["dataset"] = json!({"datastore_manager": "x", "dataset_size": 0.01, "volume_size": 1, "snapshot_id": "s"});
+        match (by, source.guest.root) {
+            (By::Gtid, Root::MySql) => context["dataset"]["log_executed_gtid_set"] = json!(latest),
+            (By::Gtid, Root::MariaDb) => {
+                let note = self.guest.dir.join("volume/data/xtrabackup_binlog_info");
+                std::fs::write(note, format!("mariadb-bin.000001\t4\t{latest}\n")).unwrap();
+            }
+            (By::Binlog, _) => {
+                let (file, place) = latest.split_once(':').unwrap();
+                let note = self.guest.dir.join("volume/data/xtrabackup_binlog_info");
+                std::fs::write(note, format!("{file}\t{place}\n")).unwrap();
+            }
+        }
+        self.attach_with(context).await.unwrap();
+    }
+
+    /// The source must be idle.
+    async fn copy_data(&self, source: &Member) {
+        let rows = source.rows().await;
+        self.guest.sql(SqlText::new("CREATE DATABASE IF NOT EXISTS app")).await;
+        self.guest.sql(SqlText::new(TABLE)).await;
+        for row in rows {
+            let (id, word) = row.split_once('|').unwrap();
+            self.guest.sql(SqlText::new("INSERT INTO app.t VALUES (").number(id.parse::<i64>().unwrap()).raw(", ").literal(word).raw(")")).await;
+        }
+        // Accounts came with the dump, too.
+        let user = source.guest.column(SqlText::new("SELECT User FROM mysql.user WHERE User LIKE 'slave\\_%'")).await.pop().unwrap().unwrap();
+        self.guest.sql(SqlText::new("CREATE USER ").literal(&user).raw("@'%' IDENTIFIED BY 'Other-than-it-is-1'")).await;
+    }
+
+    async fn write(&self, id: i64) {
+        self.guest.sql(SqlText::new("INSERT INTO app.t VALUES (").number(id).raw(", ").literal(&format!("by {}", self.id)).raw(")")).await;
+    }
+
+    async fn rows(&self) -> Vec<String> {
+        let rows = self.guest.column(SqlText::new("SELECT CONCAT(id, '|', word) FROM app.t ORDER BY id")).await;
+        rows.into_iter().flatten().collect()
+    }
+
+    /// Waits for everything the source has done.
+    async fn catch_up(&self, source: &Member) {
+        let latest = source.replication().latest_transaction(source.op()).await.unwrap();
+        self.replication().wait_for_transaction(self.op(), &latest).await.unwrap();
+        assert_eq!(self.rows().await, source.rows().await);
+    }
+
+    async fn global(&self, name: &'static str) -> String {
+        let value = self.guest.column(SqlText::new("SELECT CONVERT(@@GLOBAL.").raw(name).raw(" USING utf8mb4)")).await;
+        value[0].clone().unwrap()
+    }
+
+    fn has_file(&self, change: &str) -> bool {
+        self.guest.dir.join("etc/conf.d").read_dir_utf8().unwrap().any(|entry| entry.unwrap().file_name().ends_with(&format!("-{change}.cnf")))
+    }
+
+    async fn replication_users(&self) -> usize {
+        self.guest.column(SqlText::new("SELECT User FROM mysql.user WHERE User LIKE 'slave\\_%'")).await.len()
+    }
+
+    async fn restart(&self) {
+        self.guest.manager.stop(self.op()).await.unwrap();
+        self.guest.manager.start(self.op()).await.unwrap();
+    }
+}
+
+const TABLE: &str = "CREATE TABLE IF NOT EXISTS app.t (id BIGINT PRIMARY KEY, word VARCHAR(80) NOT NULL) ENGINE=InnoDB";
+
+/// A source with some rows, ready to be followed.
+async fn source(root: Root, by: By, id: u16) -> Member {
+    let member = Member::new(root, by, id).await;
+    member.replication().enable_as_source(member.op(), Some(&text(SOURCE))).await.unwrap();
+    member.guest.sql(SqlText::new("CREATE DATABASE app")).await;
+    member.guest.sql(SqlText::new(TABLE)).await;
+    for id in 1..4 {
+        member.write(id).await;
+    }
+    member
+}
+
+/// A source and its replicas.
+async fn set(root: Root, by: By, replicas: u16) -> (Member, Vec<Member>) {
+    let source = source(root, by, 101).await;
+    let mut all = Vec::new();
+    for number in 0..replicas {
+        let replica = Member::new(root, by, 102 + number).await;
+        replica.seed(&source, by).await;
+        replica.catch_up(&source).await;
+        all.push(replica);
+    }
+    (source, all)
+}
+
+async fn remove(members: impl IntoIterator<Item = Member>) {
+    for member in members {
+        member.guest.remove().await;
+    }
+}
+
+/// Every kind of set.
+fn with_all<F: Future<Output = ()> + Send + 'static>(test: impl Fn(Root, By) -> F + Send + 'static) {
+    run(async move {
+        for (root, by) in [(Root::MySql, By::Gtid), (Root::MariaDb, By::Gtid), (Root::MySql, By::Binlog), (Root::MariaDb, By::Binlog)] {
+            println!("{root:?} {by:?}");
+            test(root, by).await;
+        }
+    });
+}
+
+#[test]
+fn a_replica_follows_keeps_its_role_and_becomes_a_stand_alone() {
+    with_all(|root, by| async move {
+        let (source, replicas) = set(root, by, 1).await;
+        let replica = &replicas[0];
+        assert!(source.has_file("master-replication") && replica.has_file("slave-replication"));
+        assert_eq!(replica.global("read_only").await, "1");
+        // Restart, and a resize with a new base configuration.
+        source.restart().await;
+        replica.restart().await;
+        source.write(10).await;
+        replica.catch_up(&source).await;
+        assert_eq!(replica.global("read_only").await, "1");
+        let last = replica.replication().last_transaction(replica.op()).await.unwrap();
+        assert!(last.0.is_some() && last.1 > 0, "{last:?}");
+        // The same again changes nothing.
+        replica.follow(&source).await.unwrap_or_else(|error| assert!(by == By::Binlog, "{error}"));
+        source.write(11).await;
+        replica.catch_up(&source).await;
+        assert_eq!(source.replication_users().await, 1);
+
+        let detached = replica.replication().detach(replica.op(), false).await.unwrap();
+        assert!(detached["replication_user"].as_str().unwrap().starts_with("slave_"), "{detached}");
+        assert_eq!(replica.replication().detach(replica.op(), false).await.unwrap(), json!({"replication_user": null}));
+        assert!(!replica.has_file("slave-replication"));
+        assert_eq!((replica.global("read_only").await.as_str(), replica.replication_users().await), ("0", 0));
+        replica.write(12).await;
+        source.write(13).await;
+        replica.restart().await;
+        assert_eq!(replica.rows().await.len() , source.rows().await.len());
+        assert_ne!(replica.rows().await, source.rows().await);
+        let last = replica.replication().last_transaction(replica.op()).await.unwrap();
+        assert_eq!((last.0, last.1), (None, 0));
+        remove(replicas.into_iter().chain([source])).await;
+    });
+}
+
+/// `promote_to_replica_source` of Trove 2026.1, call by call.
+async fn promote(old: &Member, candidate: &Member, others: &[&Member]) {
+    old.replication().set_read_only(old.op(), true).await.unwrap();
+    let latest = old.replication().latest_transaction(old.op()).await.unwrap();
+    candidate.replication().wait_for_transaction(candidate.op(), &latest).await.unwrap();
+    candidate.replication().detach(candidate.op(), true).await.unwrap();
+    candidate.replication().enable_as_source(candidate.op(), Some(&text(SOURCE))).await.unwrap();
+    assert_eq!(candidate.global("read_only").await, "1", "nobody writes before it is said to be the source");
+    candidate.replication().set_read_only(candidate.op(), false).await.unwrap();
+    candidate.write(1000 + i64::from(candidate.id)).await;
+    for other in others {
+        other.replication().detach(other.op(), true).await.unwrap();
+        other.follow(candidate).await.unwrap();
+    }
+    old.follow(candidate).await.unwrap();
+    old.replication().demote(old.op()).await.unwrap();
+}
+
+#[test]
+fn a_promotion_there_and_back_loses_nothing_and_leaves_one_account() {
+    with_all(|root, by| async move {
+        let (first, mut replicas) = set(root, by, 2).await;
+        let (third, second) = (replicas.pop().unwrap(), replicas.pop().unwrap());
+        first.write(20).await;
+        promote(&first, &second, &[&third]).await;
+        for member in [&first, &third] {
+            member.catch_up(&second).await;
+            assert_eq!(member.global("read_only").await, "1");
+            assert!(!member.has_file("master-replication"));
+        }
+        second.write(21).await;
+        promote(&second, &first, &[&third]).await;
+        first.write(22).await;
+        for member in [&second, &third] {
+            member.catch_up(&first).await;
+        }
+        assert_eq!((first.replication_users().await, third.replication_users().await), (1, 1));
+        for member in [&first, &second, &third] {
+            member.restart().await;
+        }
+        first.write(23).await;
+        for member in [&second, &third] {
+            member.catch_up(&first).await;
+        }
+        remove([first, second, third]).await;
+    });
+}
+
+#[test]
+fn a_failover_keeps_what_was_sent_and_the_old_source_is_told_apart() {
+    with_all(|root, by| async move {
+        let (old, mut replicas) = set(root, by, 2).await;
+        let (other, best) = (replicas.pop().unwrap(), replicas.pop().unwrap());
+        // One is behind: it receives nothing more.
+        let stop = |member: &Member| if member.guest.root == Root::MySql { "STOP REPLICA IO_THREAD" } else { "STOP SLAVE IO_THREAD" };
+        other.catch_up(&old).await;
+        old.write(30).await;
+        best.catch_up(&old).await;
+        other.catch_up(&old).await;
+        if by == By::Gtid {
+            other.guest.sql(SqlText::new(stop(&other))).await;
+            old.write(31).await;
+            best.catch_up(&old).await;
+        }
+        // Cut off, the source takes one more row that nobody has.
+        best.guest.sql(SqlText::new(stop(&best))).await;
+        other.guest.sql(SqlText::new(stop(&other))).await;
+        old.write(99).await;
+        let (of_best, of_other) =
+            (best.replication().last_transaction(best.op()).await.unwrap(), other.replication().last_transaction(other.op()).await.unwrap());
+        assert_eq!(of_best.0, of_other.0);
+        assert!(of_best.1 > of_other.1 || by == By::Binlog, "{of_best:?} {of_other:?}");
+        old.guest.manager.stop(old.op()).await.unwrap();
+
+        best.replication().detach(best.op(), true).await.unwrap();
+        best.replication().enable_as_source(best.op(), Some(&text(SOURCE))).await.unwrap();
+        best.replication().set_read_only(best.op(), false).await.unwrap();
+        best.write(40).await;
+        other.replication().detach(other.op(), true).await.unwrap();
+        other.follow(&best).await.unwrap();
+        other.catch_up(&best).await;
+        let ids: Vec<_> = best.rows().await.iter().map(|row| row.split('|').next().unwrap().to_owned()).collect();
+        assert!(ids.contains(&"30".to_owned()) && !ids.contains(&"99".to_owned()), "{ids:?}");
+
+        // It comes back with a row of its own: refused with a reason, and as it was.
+        old.guest.manager.start(old.op()).await.unwrap();
+        let error = old.follow(&best).await.unwrap_err().to_string();
+        assert!(error.contains("anew"), "{error}");
+        assert!(!old.has_file("slave-replication") && old.global("read_only").await == "0");
+        assert_eq!(old.replication().last_transaction(old.op()).await.unwrap().0, None);
+        remove([old, best, other]).await;
+    });
+}
+
+#[test]
+fn a_wait_is_bounded_and_says_how_far_it_came() {
+    with_all(|root, by| async move {
+        let (source, replicas) = set(root, by, 1).await;
+        let replica = &replicas[0];
+        replica.guest.sql(SqlText::new(if root == Root::MySql { "STOP REPLICA IO_THREAD" } else { "STOP SLAVE IO_THREAD" })).await;
+        source.write(50).await;
+        let latest = source.replication().latest_transaction(source.op()).await.unwrap();
+        let op = replica.op().clone().for_at_most(Some(Duration::from_secs(3)));
+        match replica.replication().wait_for_transaction(&op, &latest).await {
+            Err(Error::Timeout { detail, .. }) => assert!(detail.contains("missing"), "{detail}"),
+            other => panic!("{other:?}"),
+        }
+        replica.replication().wait_for_transaction(&op, "").await.unwrap();
+        assert!(replica.replication().wait_for_transaction(&op, "'; DROP").await.is_err());
+        // What it received and cannot apply keeps it from being promoted.
+        replica.guest.sql(SqlText::new(if root == Root::MySql { "SET GLOBAL super_read_only = OFF" } else { "SELECT 1" })).await;
+        let mut session = replica.guest.manager.client().session(replica.op()).await.unwrap();
+        session.run(replica.op(), "act alone", &SqlText::new("SET sql_log_bin = 0")).await.unwrap();
+        session.run(replica.op(), "act alone", &SqlText::new("INSERT INTO app.t VALUES (51, 'in the way')")).await.unwrap();
+        session.close().await;
+        replica.guest.sql(SqlText::new(if root == Root::MySql { "START REPLICA" } else { "START SLAVE" })).await;
+        source.write(51).await;
+        let latest = source.replication().latest_transaction(source.op()).await.unwrap();
+        let error = replica.replication().wait_for_transaction(replica.op(), &latest).await.unwrap_err().to_string();
+        assert!(error.contains("replication is broken") && error.contains("1062"), "{error}");
+        let error = replica.replication().detach(replica.op(), true).await.unwrap_err().to_string();
+        assert!(error.contains("cannot be applied") && replica.has_file("slave-replication"), "{error}");
+        // For good, it can go nevertheless.
+        replica.replication().detach(replica.op(), false).await.unwrap();
+        remove(replicas.into_iter().chain([source])).await;
+    });
+}
+
+#[test]
+fn what_somebody_wrote_to_a_replica_is_told_before_it_is_promoted() {
+    run(async {
+        for root in [Root::MySql, Root::MariaDb] {
+            let (source, replicas) = set(root, By::Gtid, 1).await;
+            let replica = &replicas[0];
+            if root == Root::MySql {
+                let insert = SqlText::new("INSERT INTO app.t VALUES (60, 'x')");
+                let mut session = replica.guest.manager.client().session(replica.op()).await.unwrap();
+                assert!(session.run(replica.op(), "write", &insert).await.is_err(), "not even os_admin writes to a replica");
+                session.close().await;
+                replica.guest.sql(SqlText::new("SET GLOBAL super_read_only = OFF")).await;
+            }
+            let latest = source.replication().latest_transaction(source.op()).await.unwrap();
+            replica.write(60).await;
+            let error = replica.replication().wait_for_transaction(replica.op(), &latest).await.unwrap_err().to_string();
+            assert!(error.contains("its source never had"), "{error}");
+            remove(replicas.into_iter().chain([source])).await;
+        }
+    });
+}
+
+#[test]
+fn a_failed_attachment_leaves_a_clean_server_and_no_secret() {
+    with_all(|root, by| async move {
+        let (source, replicas) = set(root, by, 1).await;
+        let alone = Member::new(root, by, 120).await;
+        let mut context = source.context().await;
+        let password = context["replica_conf"]["replication_user"]["password"].as_str().unwrap().to_owned();
+        context["replica_conf"]["replication_user"]["password"] = json!("Planted-wrong-1");
+        context["dataset"] = json!({"dataset_size": 0.01, "log_executed_gtid_set": "3e11fa47-71ca-11e1-9e33-c80aa9429562:1-5"});
+        std::fs::write(alone.guest.dir.join("volume/data/xtrabackup_binlog_info"), "mariadb-bin.000001\t4\t0-77-1\n").unwrap();
+        let info: ReplicaInfo = serde_json::from_value(context.clone()).unwrap();
+        let op = alone.op().clone().for_at_most(Some(Duration::from_secs(20)));
+        let error = replication::attach(&op, &alone.guest.manager, &info, Some(&text(REPLICA))).await.unwrap_err().to_string();
+        assert!(error.contains("127.0.0.1") && error.to_lowercase().contains("access denied"), "{error}");
+        assert!(!error.contains("Planted"));
+        assert!(!alone.has_file("slave-replication") && alone.global("read_only").await == "0");
+        assert_eq!(alone.replication().last_transaction(alone.op()).await.unwrap().0, None);
+        alone.restart().await;
+        alone.guest.sql(SqlText::new("CREATE DATABASE it_works")).await;
+
+        // Of another kind, or too big: nothing is touched.
+        context["replication_strategy"] = json!("SomethingElse");
+        let error = alone.attach_with(context.clone()).await.unwrap_err();
+        assert_eq!(error.trove_class().class, "IncompatibleReplicationStrategy");
+        context.as_object_mut().unwrap().remove("replication_strategy");
+        context["dataset"]["dataset_size"] = json!(1e9);
+        assert_eq!(alone.attach_with(context).await.unwrap_err().trove_class().class, "InsufficientSpaceForReplica");
+
+        for member in [&source, &replicas[0], &alone] {
+            let log = std::fs::read_to_string(member.guest.dir.join("state/mysqld.log")).unwrap();
+            assert!(!log.contains(&password) && !log.contains("Planted-wrong"), "a password is in the server's log");
+        }
+        assert!(!logged().contains(&password) && !logged().contains("Planted-wrong"));
+        remove(replicas.into_iter().chain([source, alone])).await;
+    });
+}
