@@ -8,6 +8,8 @@
 #[path = "mysql/support.rs"]
 mod support;
 
+#[path = "mysql/backup_tools.rs"]
+mod backup_tools;
 #[path = "mysql/configuration.rs"]
 mod configuration;
 #[path = "mysql/databases.rs"]

@@ -30,7 +30,7 @@ fn root_is_enabled_disabled_and_enabled_again() {
         assert!(!logged().contains("planted-Root") && !logged().contains(&password), "the log shows root's password");
         // A restored database keeps its owner's root, a new one does not.
         let mut restored = request(BASE);
-        restored.backup_info = Some(serde_json::json!({"id": "b"}));
+        restored.backup_info = serde_json::from_value(serde_json::json!({"id": "b", "location": "http://s/c/o"})).unwrap();
         guest.manager.prepare_server(op, &restored).await.unwrap();
         assert!(root.is_enabled(op).await.unwrap());
         guest.manager.prepare_server(op, &request(BASE)).await.unwrap();

@@ -20,6 +20,7 @@ use trove_guestagent::model::{PrepareRequest, UserSpec};
 use trove_guestagent::op::Op;
 use trove_guestagent::system::command::{CommandOutput, CommandSpec, SystemCommands};
 use trove_guestagent::system::packages::PackageManager;
+use trove_guestagent::system::running::RunningCommand;
 use trove_guestagent::system::service::{self, ServiceControl, UnitState};
 
 /// Servers are children of this runtime's threads, and are told to end with the thread that started them: it must outlive all tests.
@@ -104,6 +105,10 @@ impl PackageManager for NoPackages {
     }
 }
 
+/// Programs of the datastore besides its server.
+const TOOLS: [&str; 9] =
+    ["mariadb", "mariadb-backup", "mariadb-dump", "mariadb-install-db", "mariadb-upgrade", "mbstream", "mysql", "mysqldump", "xtrabackup"];
+
 /// The agent's own supervisor, with the programs of another root.
 #[derive(Debug)]
 struct Rooted {
@@ -126,11 +131,20 @@ impl ServiceControl for Rooted {
         self.supervisor.state(op).await
     }
     async fn exec(&self, op: &Op, command: CommandSpec) -> Result<CommandOutput> {
-        let command = match command.argv()[0] {
-            "mariadb-install-db" => command.replace_program(self.scratch.join("mariadb-install-db"), Vec::new()),
-            _ => command,
-        };
-        self.supervisor.exec(op, command).await
+        self.supervisor.exec(op, self.rooted(command)).await
+    }
+    async fn spawn(&self, op: &Op, command: CommandSpec) -> Result<RunningCommand> {
+        self.supervisor.spawn(op, self.rooted(command)).await
+    }
+}
+
+impl Rooted {
+    /// A program of the datastore is that of its root, not this machine's.
+    fn rooted(&self, command: CommandSpec) -> CommandSpec {
+        match TOOLS.iter().find(|tool| command.argv()[0] == **tool) {
+            Some(tool) => command.replace_program(self.scratch.join(tool), Vec::new()),
+            None => command,
+        }
     }
 }
 
@@ -175,7 +189,9 @@ impl Guest {
         let server = dir.join("mysqld");
         let setpriv = ["setpriv", "--reuid=mysql", "--regid=mysql", "--clear-groups", "--pdeathsig=KILL", root.program()];
         wrapper(&server, root, &dir, &setpriv);
-        wrapper(&dir.join("mariadb-install-db"), root, &dir, &["mariadb-install-db"]);
+        for tool in TOOLS {
+            wrapper(&dir.join(tool), root, &dir, &[tool]);
+        }
         let settings = Arc::new(settings);
         let layout = Layout { programs: vec![server], ..Layout::new(descriptor, &settings) };
         let commands = Arc::new(SystemCommands);
@@ -194,7 +210,7 @@ impl Guest {
     /// First column of what `os_admin` reads.
     pub(crate) async fn column(&self, sql: SqlText) -> Vec<Option<String>> {
         let mut session = self.manager.client().session(&self.op).await.unwrap();
-        let rows = session.rows(&self.op, "read", &sql).await.unwrap();
+        let rows = session.rows(&self.op, "read", &sql).await.unwrap_or_else(|error| panic!("{sql:?} on {:?}: {error}", self.root));
         session.close().await;
         rows
     }
