@@ -1,6 +1,5 @@
 //! Replication between real servers: sources and replicas on ports of their own.
 
-
 use std::time::Duration;
 
 use serde_json::{Value, json};
