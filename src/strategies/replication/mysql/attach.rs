@@ -74,7 +74,9 @@ async fn running(op: &Op, server: &mut Server<'_>) -> Result<Option<String>> {
         return Err(Error::guest("the server has forgotten its source while it was attached"));
     };
     if let Some(reason) = following.broken() {
-        return Err(Error::guest(format!("replication does not run: {reason}")));
+        // The source has no such log, or no such transaction, any more or at all.
+        let advice = if reason.contains("(error 1236)") { ". Make the replica anew from a backup of the source" } else { "" };
+        return Err(Error::guest(format!("replication does not run: {reason}{advice}")));
     }
     if following.receiving && following.applying {
         return Ok(None);

@@ -37,7 +37,7 @@ pub(super) async fn ensure(op: &Op, host: &dyn Host, server: &mut Server<'_>, me
         memory.save(&path)?;
     }
     if memory.user.is_none() {
-        let name = format!("{PREFIX}{:.8}", uuid::Uuid::new_v4().simple());
+        let name = format!("{PREFIX}{:08x}", uuid::Uuid::new_v4().as_fields().0);
         memory.user = Some(KnownUser { name, password: random_password(PASSWORD_LENGTH)?, ready: false });
         // Before the account is there: whatever happens next, it is known.
         memory.save(&path)?;
