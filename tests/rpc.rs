@@ -5,6 +5,8 @@
     reason = "a test that cannot go on has failed; the harness starts programs of its own"
 )]
 
+#[path = "rpc/backup.rs"]
+mod backup;
 #[path = "rpc/bad_input.rs"]
 mod bad_input;
 #[path = "rpc/brokers.rs"]

@@ -110,6 +110,7 @@ TEMPAUTH = """\
 [filter:tempauth]
 use = egg:swift#tempauth
 user_{account}_{user} = {key} .admin
+user_{account}_other = {key} .admin
 user_reseller_reseller = {key} .reseller_admin
 """
 
@@ -128,6 +129,8 @@ class Swift:
         self._backends = {kind: free_port() for kind in ("account", "container", "object")}
         self._children: list[Child] = []
         self._write_files()
+        if keystone is not None:
+            keystone.register_swift(f"http://{hosts[-1]}:{self.keystone_port}/v1/AUTH_")
         session.defer(self.close)
 
     def auth_url(self, host: str | None = None) -> str:
@@ -161,6 +164,8 @@ class Swift:
         known = {
             "auth_url": self.auth_url(),
             "user": f"{self.account}:{self.user}",
+            # Of the same account: its token may end, and no other test's does.
+            "other_user": f"{self.account}:other",
             "key": self.key,
             "memcached": self.memcached,
             "max_manifest_segments": MAX_MANIFEST_SEGMENTS,

@@ -4,6 +4,7 @@ The names, and what the command finds in its environment:
 
     broker    TROVE_TEST_BROKER   AMQP address of a RabbitMQ
     swift     TROVE_TEST_SWIFT    a Swift, as JSON (`Swift.description`)
+    keystone  TROVE_TEST_SWIFT    the same with a Keystone, whose tokens its second port takes (`keystone` in the JSON)
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import os
 import subprocess
 import sys
 
+from .keystone import Keystone
 from .rabbit import Rabbit
 from .session import Session
 from .swift import Swift
@@ -25,7 +27,11 @@ def swift(session: Session) -> dict[str, str]:
     return {"TROVE_TEST_SWIFT": Swift(session).start().description()}
 
 
-SERVICES = {"broker": broker, "swift": swift}
+def keystone(session: Session) -> dict[str, str]:
+    return {"TROVE_TEST_SWIFT": Swift(session, keystone=Keystone(session).start()).start().description()}
+
+
+SERVICES = {"broker": broker, "swift": swift, "keystone": keystone}
 
 
 def main(arguments: list[str]) -> int:

@@ -58,7 +58,7 @@ start_broker() {
     install_packages rabbitmq-server python3
     rm -f "$LOOP/broker.url"
     : >"$LOOP/broker.log"
-    PYTHONPATH=$REPOSITORY/dev begin broker /usr/bin/python3 -m bench.with_broker -- "$REPOSITORY/dev/lib/loop_broker" "$LOOP/broker.url"
+    PYTHONPATH=$REPOSITORY/dev begin broker /usr/bin/python3 -m bench.with_services broker -- "$REPOSITORY/dev/lib/loop_broker" "$LOOP/broker.url"
     wait_until 150 "the broker" alive_and broker test -s "$LOOP/broker.url"
 }
 

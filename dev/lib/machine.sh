@@ -10,7 +10,7 @@ DEMO_PACKAGES=(
     iproute2 util-linux e2fsprogs xfsprogs rsync
 )
 SWIFT_PACKAGES=(swift-proxy swift-account swift-container swift-object memcached)
-TEST_PACKAGES=("${DEMO_PACKAGES[@]}" "${SWIFT_PACKAGES[@]}" git docker.io mariadb-server mariadb-backup dnf rpm createrepo-c)
+TEST_PACKAGES=("${DEMO_PACKAGES[@]}" "${SWIFT_PACKAGES[@]}" keystone python3-keystonemiddleware git docker.io mariadb-server mariadb-backup dnf rpm createrepo-c)
 
 # install_packages NAME...: installs what is missing, without letting any package start a server.
 install_packages() {

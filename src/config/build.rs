@@ -12,6 +12,7 @@ use super::settings::{
 };
 use super::sources::{Gathered, Sources};
 use super::spec::DATASTORE;
+use super::storage::storage_settings;
 use super::words::split_words;
 use crate::managers::registry::MANAGERS;
 use crate::model::{Evidence, Release};
@@ -84,6 +85,7 @@ fn settings(reader: &mut Reader<'_>, gathered: &Gathered) -> Settings {
         volume: volume_settings(reader),
         accounts: account_settings(reader),
         backup: backup_settings(reader),
+        storage: storage_settings(reader),
         guest_log: GuestLogSettings {
             container: reader.text_or_empty(DEFAULT, "guest_log_container_name"),
             limit: reader.number(DEFAULT, "guest_log_limit"),
@@ -216,10 +218,10 @@ fn backup_settings(reader: &mut Reader<'_>) -> BackupSettings {
         aes_cbc_key: reader.secret(DEFAULT, "backup_aes_cbc_key"),
         chunk_size: reader.number(DEFAULT, "backup_chunk_size"),
         segment_max_size: reader.number(DEFAULT, "backup_segment_max_size"),
+        spool_dir: reader.path(DEFAULT, "backup_spool_dir"),
         runner_options: reader.dict(DEFAULT, "backup_runner_options"),
         verify_checksum: reader.flag(DEFAULT, "verify_swift_checksum_on_restore"),
         restore_timeout: reader.seconds(DEFAULT, "restore_usage_timeout"),
-        swift_insecure: reader.flag(DEFAULT, "swift_api_insecure"),
     }
 }
 

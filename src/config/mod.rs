@@ -12,6 +12,7 @@ mod reader;
 mod settings;
 mod sources;
 mod spec;
+mod storage;
 mod substitute;
 mod transport_url;
 mod value;
@@ -22,8 +23,9 @@ pub use ini::{IniEntry, IniError, IniFile, parse_ini};
 pub use lookup::{Layers, LoadedFile, Lookup, Outcome};
 pub use options::OPTIONS;
 pub use settings::{
-    AccountSettings, BackupSettings, BrokerHost, BrokerSettings, DatastoreSettings, FailoverStrategy, GuestLogSettings, LogSettings,
-    LoginMethod, OptionOutcome, QuorumSettings, ServiceControlKind, Settings, TlsSettings, TlsVersion, VolumeSettings,
+    AccountSettings, BackupSettings, BrokerHost, BrokerSettings, CredentialSettings, DatastoreSettings, FailoverStrategy, GuestLogSettings,
+    Identity, LogSettings, LoginMethod, ManifestKind, OptionOutcome, QuorumSettings, ServiceControlKind, Settings, StorageSettings,
+    TlsSettings, TlsVersion, VolumeSettings,
 };
 pub use sources::{ConfigArgument, Sources};
 pub use spec::{DATASTORE, OptionSpec};

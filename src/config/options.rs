@@ -7,6 +7,10 @@ use super::value::Kind::{Bool, Choice, Dict, Float, Int, List, Path, Text};
 
 /// Group of Trove's own options.
 pub(super) const DEFAULT: &str = "DEFAULT";
+/// Group of Trove's own account, of which the guest needs little.
+pub(super) const SERVICE_CREDENTIALS: &str = "service_credentials";
+/// Group of the account backups are stored with, if not the caller's.
+pub(super) const BACKUP_CREDENTIALS: &str = "backup_credentials";
 /// Group of the broker's options.
 pub(super) const RABBIT: &str = "oslo_messaging_rabbit";
 
@@ -23,6 +27,10 @@ const fn trove(name: &'static str, kind: super::value::Kind) -> OptionSpec {
 
 const fn rabbit(name: &'static str, kind: super::value::Kind) -> OptionSpec {
     OptionSpec::new(RABBIT, name, kind)
+}
+
+const fn credential(name: &'static str, kind: super::value::Kind) -> OptionSpec {
+    OptionSpec::new(BACKUP_CREDENTIALS, name, kind)
 }
 
 const fn datastore(name: &'static str, kind: super::value::Kind) -> OptionSpec {
@@ -90,13 +98,52 @@ pub const OPTIONS: &[OptionSpec] = &[
     ),
     trove("backup_chunk_size", Int(128, 1 << 30)).default("65536").doc("K T", "Bytes read at once."),
     trove("backup_segment_max_size", Int(1 << 10, i64::MAX)).default("2147483648").doc("K T", "Bytes in one segment of a backup."),
+    trove("backup_spool_dir", Path).default("$state_dir").doc(
+        "own",
+        "Folder on whose file system the segment being sent is kept, without a name, until storage has it. Without space there, segments are small \
+         and kept in memory.",
+    ),
     trove("backup_runner_options", Dict).default("").doc("K T", "Extra options of backup tools: `strategy:options,...`."),
     trove("verify_swift_checksum_on_restore", Bool).default("true").doc("K T", "Compare the checksum before restoring."),
     trove("restore_usage_timeout", WAIT).default("36000").doc("K T Z M", "Seconds a restore may take (2026.1: 3600, which only its controller counts)."),
     trove("swift_api_insecure", Bool).default("false").doc("T Z M", "Do not verify the certificate of Swift."),
+    trove("swift_url", Text).doc(
+        "K T Z M",
+        "Swift without its account, ending in `AUTH_`: the project's id follows. When not set, the request's address of Swift counts, or its service catalog.",
+    ),
+    trove("swift_service_type", Text).default("object-store").doc("K T Z M", "Swift's type in a service catalog."),
+    trove("swift_endpoint_type", Text).default("publicURL").doc("K T Z M", "Which of Swift's addresses in a service catalog."),
+    trove("swift_idle_timeout", Int(1, LONGEST_WAIT))
+        .default("60")
+        .doc("own", "Seconds Swift or Keystone may do nothing before a request counts as failed. There is no limit to a transfer that moves."),
+    trove("backup_manifest", Choice(&["slo", "dlo", ""])).doc(
+        "own",
+        "What makes the segments of a backup one object: a static (`slo`) or a dynamic (`dlo`) manifest. When empty `slo`, with a Kilo controller \
+         `dlo`, since that one can delete no other.",
+    ),
+    trove("backup_local_dir", Path).doc("own", "Folder of backups, with `storage_strategy = local`."),
     trove("guest_log_container_name", Text).default("database_logs").doc("T Z M", "Container of published logs."),
     trove("guest_log_limit", Int(1, i64::MAX)).default("1000000").doc("T Z M", "Bytes of one published piece of a log."),
     trove("guest_log_expiry", Int(0, i64::MAX)).default("2592000").doc("T Z M", "Seconds until published logs expire."),
+    OptionSpec::new(SERVICE_CREDENTIALS, "auth_url", Text)
+        .aliases(&[(DEFAULT, "trove_auth_url")])
+        .doc("T Z M", "Keystone. Asked for the address of Swift when neither request nor `swift_url` has it."),
+    OptionSpec::new(SERVICE_CREDENTIALS, "region_name", Text)
+        .aliases(&[(DEFAULT, "os_region_name")])
+        .doc("K T Z M", "Region of Swift in a service catalog (Trove: RegionOne). When not set, RegionOne or else the only one."),
+    credential("auth_url", Text).doc("own", "Keystone v3. When set, backups are stored with a token of these credentials, and not with the request's."),
+    credential("username", Text).doc("own", "User."),
+    credential("password", Text).secret().doc("own", "Its password."),
+    credential("user_domain_name", Text).default("Default").doc("own", "Domain of the user."),
+    credential("project_name", Text).doc("own", "Project to be in."),
+    credential("project_domain_name", Text).default("Default").doc("own", "Domain of the project."),
+    credential("application_credential_id", Text).doc("own", "Application credential, instead of user, password and project."),
+    credential("application_credential_secret", Text).secret().doc("own", "Its secret."),
+    credential("cafile", Path).doc("own", "Authorities the certificates of Keystone and Swift are checked against, besides the system's."),
+    credential("insecure", Bool).default("false").doc("own", "Do not verify the certificate of Keystone."),
+    credential("own_account", Bool)
+        .default("false")
+        .doc("own", "Store into the account of these credentials; else into the request's, where they need a role (`ResellerAdmin`)."),
     rabbit("rabbit_host", Text)
         .default("localhost")
         .aliases(&[(DEFAULT, "rabbit_host")])

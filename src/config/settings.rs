@@ -53,6 +53,8 @@ pub struct Settings {
     pub accounts: AccountSettings,
     /// Backups, as far as no request says otherwise.
     pub backup: BackupSettings,
+    /// Where they go.
+    pub storage: StorageSettings,
     /// Published logs.
     pub guest_log: GuestLogSettings,
     /// The group named like `datastore_manager`.
@@ -284,19 +286,94 @@ pub struct BackupSettings {
     pub chunk_size: u64,
     /// `backup_segment_max_size`, in bytes.
     pub segment_max_size: u64,
+    /// `backup_spool_dir`: where a segment is kept until it is stored.
+    pub spool_dir: Option<Utf8PathBuf>,
     /// `backup_runner_options`: extra options of a backup tool, by strategy.
     pub runner_options: Vec<(String, String)>,
     /// `verify_swift_checksum_on_restore`.
     pub verify_checksum: bool,
     /// `restore_usage_timeout`.
     pub restore_timeout: Duration,
-    /// `swift_api_insecure`.
-    pub swift_insecure: bool,
 }
 
 impl BackupSettings {
     /// Default of `backup_aes_cbc_key` in Kilo and Train: a text, not a secret.
     pub const PUBLIC_KEY: &'static str = "default_aes_cbc_key";
+}
+
+/// What is needed to reach an object store.
+#[derive(Debug, Clone)]
+pub struct StorageSettings {
+    /// `swift_url`: ends in `AUTH_`, the tenant follows.
+    pub swift_url: Option<String>,
+    /// `swift_service_type`: type in a service catalog.
+    pub service_type: String,
+    /// `swift_endpoint_type`: `publicURL`, `internalURL`, or `public`, `internal`.
+    pub endpoint_type: String,
+    /// `[service_credentials] region_name`.
+    pub region: Option<String>,
+    /// `[service_credentials] auth_url`.
+    pub auth_url: Option<String>,
+    /// `swift_api_insecure`: certificates of Swift are not verified.
+    pub insecure: bool,
+    /// `swift_idle_timeout`.
+    pub idle_timeout: Duration,
+    /// `backup_manifest`; the controller's release decides when absent.
+    pub manifest: Option<ManifestKind>,
+    /// `[backup_credentials]`, when `auth_url` is set.
+    pub credentials: Option<CredentialSettings>,
+    /// `[backup_credentials] cafile`.
+    pub ca_file: Option<Utf8PathBuf>,
+    /// `backup_local_dir`.
+    pub local_dir: Option<Utf8PathBuf>,
+}
+
+/// `backup_manifest`: how segments become one object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, EnumString)]
+#[strum(serialize_all = "lowercase", ascii_case_insensitive)]
+pub enum ManifestKind {
+    /// Static large object: a list of segments.
+    Slo,
+    /// Dynamic large object: every segment with a prefix.
+    Dlo,
+}
+
+/// `[backup_credentials]`: an account of Keystone.
+#[derive(Debug, Clone)]
+pub struct CredentialSettings {
+    /// `auth_url`.
+    pub auth_url: String,
+    /// Who.
+    pub identity: Identity,
+    /// `insecure`: the certificate of Keystone is not verified.
+    pub insecure: bool,
+    /// `own_account`: whose Swift account is used.
+    pub own_account: bool,
+}
+
+/// How to prove to Keystone who one is.
+#[derive(Debug, Clone)]
+pub enum Identity {
+    /// User and password, in a project.
+    Password {
+        /// `username`.
+        user: String,
+        /// `password`.
+        password: SecretString,
+        /// `user_domain_name`.
+        user_domain: String,
+        /// `project_name`.
+        project: String,
+        /// `project_domain_name`.
+        project_domain: String,
+    },
+    /// Application credential, which has a project of its own.
+    ApplicationCredential {
+        /// `application_credential_id`.
+        id: String,
+        /// `application_credential_secret`.
+        secret: SecretString,
+    },
 }
 
 /// `guest_log_*`.

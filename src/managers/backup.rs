@@ -14,7 +14,7 @@ use crate::model::{BackupRequest, Release};
 use crate::op::Op;
 use crate::strategies::backup::{BackupJob, BackupRunner, Encoding, Limits, Parent, Progress, Retry, discard, encode, upload};
 use crate::strategies::storage::{Location, ObjectName, Storage};
-use crate::system::files;
+use crate::system::{files, leftovers};
 
 /// Between two lines about a backup under way.
 const LOG_INTERVAL: Duration = Duration::from_secs(30);
@@ -162,20 +162,12 @@ pub(super) fn check_checksum(settings: &BackupSettings, expected: Option<&str>, 
     }
 }
 
-/// The storage a request means, with its credentials.
-///
-/// # Errors
-/// There is no such storage, or the guest was not told where it is.
-pub fn storage(op: &Op, settings: &Settings, swift_url: Option<&str>, driver: Option<&str>) -> Result<Arc<dyn Storage>> {
-    let _ = (op, settings, swift_url, driver);
-    Err(Error::guest("no storage"))
-}
-
 /// Deletes what there is of a backup that failed, or that the agent's end cut short.
 ///
 /// # Errors
 /// Something may still be stored; the next start of the agent tries again.
 pub async fn undo(op: &Op, settings: &Settings, storage: &dyn Storage, id: &str) -> Result<()> {
+    leftovers::kill_marked(&format!("{}={id}", BackupJob::MARK));
     let Some(text) = files::read_optional(&trace_file(settings))? else { return Ok(()) };
     let trace: Trace =
         serde_json::from_str(&text).map_err(|error| Error::guest(format!("the note of the backup under way is damaged: {error}")))?;

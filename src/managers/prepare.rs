@@ -8,11 +8,12 @@ use std::sync::Arc;
 use camino::Utf8PathBuf;
 
 use super::restore::Chain;
-use super::{DatastoreManager, RestoreTarget, backup};
+use super::{DatastoreManager, RestoreTarget};
 use crate::config::Settings;
 use crate::error::{Error, Result, ResultExt};
 use crate::model::PrepareRequest;
 use crate::op::Op;
+use crate::strategies::storage::{StorageRequest, storage_for};
 use crate::system::command::CommandRunner;
 use crate::system::packages::PackageManager;
 use crate::volume::{Existing, Formatted, Volume};
@@ -68,7 +69,8 @@ async fn look_at_backup(op: &Op, env: &PrepareEnv, request: &PrepareRequest) -> 
     let Some(backup) = request.backup_info.as_ref().filter(|backup| backup.storage_driver.as_deref() != Some("cinder")) else {
         return Ok(None);
     };
-    let storage = backup::storage(op, &env.settings, backup.swift_url.as_deref(), backup.storage_driver.as_deref())?;
+    let (swift_url, storage_driver) = (backup.swift_url.clone(), backup.storage_driver.clone());
+    let storage = storage_for(op, &env.settings, &StorageRequest { swift_url, storage_driver, release: None }).await?;
     Chain::inspect(op, storage, &env.settings.backup, backup).await.map(Some)
 }
 

@@ -1,5 +1,7 @@
 //! `create_backup`: what the conductor is told, and when.
 
+use std::sync::Arc;
+
 use serde_json::Value;
 
 use super::dispatch::Dispatcher;
@@ -8,6 +10,7 @@ use crate::journal::Letter;
 use crate::managers::backup::{self, BackupEnv, Finished};
 use crate::model::{BackupRequest, BackupState, BackupUpdate};
 use crate::op::Op;
+use crate::strategies::storage::{Storage, StorageRequest, storage_for};
 use crate::volume;
 
 /// Width of the controller's column.
@@ -50,14 +53,20 @@ impl Dispatcher {
         let release = self.release.current();
         let runner = backup::runner(op, backups, request).await?;
         *kind = Some(backup::type_word(release, runner.name(), request.parent.is_some()).to_owned());
-        let storage = backup::storage(op, &self.settings, request.swift_url.as_deref(), request.storage_driver.as_deref())?;
+        let storage = self.storage(op, request).await?;
         BackupEnv { settings: self.settings.clone(), storage, release }.create(op, &*runner, request).await
+    }
+
+    async fn storage(&self, op: &Op, request: &BackupRequest) -> Result<Arc<dyn Storage>> {
+        let (swift_url, storage_driver) = (request.swift_url.clone(), request.storage_driver.clone());
+        let wanted = StorageRequest { swift_url, storage_driver, release: Some(self.release.current()) };
+        storage_for(op, &self.settings, &wanted).await
     }
 
     /// False when something may still be stored.
     async fn undo_backup(&self, op: &Op, request: &BackupRequest) -> bool {
         let undone = async {
-            let storage = backup::storage(op, &self.settings, request.swift_url.as_deref(), request.storage_driver.as_deref())?;
+            let storage = self.storage(op, request).await?;
             backup::undo(op, &self.settings, &*storage, &request.id).await
         };
         match undone.await {

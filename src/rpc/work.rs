@@ -6,6 +6,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 use tracing::Instrument;
 
 use super::crypto::InstanceKey;
@@ -72,6 +73,14 @@ impl Desk {
         if recovered.is_some() && request.works_in_the_database() {
             self.dispatcher.database_is_up(&op).await;
         }
+        // A backup may take hours, and nothing is lost when it is given up at once: it is told of before the agent ends.
+        let _given_up = (resume == Resume::Undo).then(|| {
+            let (stop, cancel) = (self.stop.clone(), op.cancel.clone());
+            AbortOnDropHandle::new(tokio::spawn(async move {
+                stop.cancelled().await;
+                cancel.cancel();
+            }))
+        });
         let method = request.method();
         let work = std::panic::AssertUnwindSafe(self.dispatcher.dispatch(&op, request)).catch_unwind();
         let mut answer = work.await.unwrap_or_else(|_| {

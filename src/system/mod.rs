@@ -5,6 +5,7 @@ pub mod command;
 pub mod facts;
 pub mod files;
 pub mod mysql;
+pub mod leftovers;
 pub mod packages;
 pub mod running;
 pub mod service;

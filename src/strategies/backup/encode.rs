@@ -1,7 +1,7 @@
 //! [`encode`]: from what a tool writes to what storage gets.
 //!
-//! A task reads blocks and hands them to the workers, each a thread; one more thread puts their results in order and encrypts. All threads have the
-//! lowest priority, so that the database goes first, and all queues are short: what is in memory does not depend on the size of the backup.
+//! A task reads blocks and hands them to the workers, each a thread; one more thread puts their results in order and encrypts. All threads have a
+//! low priority, so that the database goes first, and all queues are short: what is in memory does not depend on the size of the backup.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError, mpsc as std_mpsc};

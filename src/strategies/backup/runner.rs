@@ -33,6 +33,11 @@ pub struct BackupJob {
     pub extra_options: Vec<String>,
 }
 
+impl BackupJob {
+    /// Variable in the environment of the tool, with the job's id: what a killed agent has left of it is found by that.
+    pub const MARK: &str = "TROVE_GUESTAGENT_BACKUP";
+}
+
 /// A tool at work. Dropping it ends the tool.
 pub struct BackupStream {
     /// What the tool writes.

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::keep::{Keeper, Kept, plan};
 use super::retry::{Failures, moving, stalled};
 use super::{Progress, Retry, digest};
+use crate::config::BackupSettings;
 use crate::error::{Error, Result, ResultExt};
 use crate::model::RequestContext;
 use crate::op::Op;
@@ -30,6 +31,13 @@ pub struct Limits {
     pub spool_dir: Option<Utf8PathBuf>,
     /// Retries of each segment.
     pub retry: Retry,
+}
+
+impl Limits {
+    /// What the configuration says.
+    pub fn new(settings: &BackupSettings) -> Self {
+        Limits { segment_max_size: settings.segment_max_size, spool_dir: settings.spool_dir.clone(), retry: Retry::default() }
+    }
 }
 
 /// The stored segments of a backup that has no manifest yet.

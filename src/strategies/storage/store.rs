@@ -36,7 +36,8 @@ pub struct SegmentBody {
 /// What is known of a stored backup before a byte of it is read.
 #[derive(Debug, Clone)]
 pub struct StoredObject {
-    /// Its checksum, as Trove has it: the MD5 of the content of a single object; the MD5 of the segments' MD5s (hexadecimal, in a row) of a large one.
+    /// Its checksum, as Trove has it: the MD5 of the content of a single object; the MD5 of the segments' MD5s (hexadecimal, in a row) of a large
+    /// one, or, of more segments than one manifest of Swift can have, that of the MD5s of its parts. Storage has compared it with its parts.
     pub checksum: String,
     /// All bytes.
     pub size: u64,

@@ -38,6 +38,7 @@ impl MySqlDump {
             .args(&job.extra_options)
             // Whatever the others switch off: the last line is how a whole dump is told from half of one.
             .arg("--comments")
+            .env(BackupJob::MARK, &job.id)
             .timeout(ENDING)
     }
 }

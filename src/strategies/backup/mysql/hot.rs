@@ -83,6 +83,7 @@ impl HotBackup {
             .arg(format!("--datadir={}", self.data_dir))
             // Nothing is written there but temporary files.
             .arg("--target-dir=/tmp")
+            .env(BackupJob::MARK, &job.id)
             .timeout(ENDING);
         let command = match &job.parent {
             Some(parent) => {

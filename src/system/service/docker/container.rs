@@ -8,10 +8,10 @@ use async_trait::async_trait;
 use camino::{Utf8Path, Utf8PathBuf};
 
 use super::engine::{Container, Engine};
-use super::leftovers::Mark;
 use crate::error::{Error, Result, ResultExt};
 use crate::op::Op;
 use crate::system::command::{CommandOutput, CommandRunner, CommandSpec};
+use crate::system::leftovers::Mark;
 use crate::system::running::RunningCommand;
 use crate::system::service::control::stays_up;
 use crate::system::service::{ServerCommand, ServiceControl, UnitState};

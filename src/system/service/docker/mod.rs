@@ -2,7 +2,6 @@
 
 mod container;
 mod engine;
-mod leftovers;
 
 pub(super) use container::DEFAULT_CONTAINER;
 pub use container::{Docker, DockerContainer};

@@ -1,0 +1,209 @@
+//! The agent's backup stream on its own, for `benches/backup/run`: `store` takes a dump on standard input, `synthetic` makes one of any size,
+//! `restore` reads a file. What is stored goes nowhere; what is restored goes to standard output. The last line on standard error is a JSON object.
+//! The password is in `BACKUP_KEY`: this is no secret.
+
+use std::os::fd::AsFd;
+use std::os::unix::fs::FileExt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use camino::Utf8PathBuf;
+use md5::{Digest, Md5};
+use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
+use tokio::net::unix::pipe;
+use tokio_util::sync::CancellationToken;
+use trove_guestagent::error::{Error, Result, ResultExt};
+use trove_guestagent::model::BackupMetadata;
+use trove_guestagent::op::Op;
+use trove_guestagent::strategies::backup::{Decoding, Encoding, Limits, Progress, Retry, download, encode, upload};
+use trove_guestagent::strategies::storage::{
+    ByteStream, Location, ObjectName, Part, Segment, SegmentBody, Storage, StoredObject, byte_stream,
+};
+
+/// Hashes what it gets, as Swift would on another machine, and reads from a file.
+#[derive(Debug)]
+struct Nowhere {
+    file: Option<Arc<std::fs::File>>,
+}
+
+fn hexadecimal(sum: Md5) -> String {
+    sum.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[async_trait]
+impl Storage for Nowhere {
+    fn location(&self, name: &ObjectName) -> String {
+        format!("nowhere://store/{name}")
+    }
+
+    async fn ensure_container(&self, _: &Op, _: &str) -> Result<()> {
+        Ok(())
+    }
+
+    async fn put_segment(&self, _: &Op, _: &ObjectName, mut body: SegmentBody) -> Result<String> {
+        let mut sum = Md5::new();
+        while let Some(bytes) = body.bytes.recv().await {
+            sum.update(bytes?);
+        }
+        Ok(hexadecimal(sum))
+    }
+
+    async fn put_manifest(&self, _: &Op, _: &ObjectName, _: &[Segment], _: &BackupMetadata) -> Result<String> {
+        Err(Error::guest("nothing is kept"))
+    }
+
+    async fn delete(&self, _: &Op, _: &ObjectName) -> Result<()> {
+        Ok(())
+    }
+
+    async fn inspect(&self, _: &Op, _: &Location) -> Result<StoredObject> {
+        Err(Error::guest("nothing is kept"))
+    }
+
+    async fn read(&self, _: &Op, part: &Part, offset: u64) -> Result<ByteStream> {
+        let (sender, stream) = byte_stream(4);
+        let file = self.file.clone().ok_or_else(|| Error::guest("there is no file"))?;
+        let size = part.size;
+        tokio::task::spawn_blocking(move || {
+            let mut offset = offset;
+            while offset < size {
+                let mut piece = vec![0; usize::try_from((size - offset).min(64 << 10)).unwrap_or_default()];
+                let read = file.read_exact_at(&mut piece, offset).action("read the backup");
+                offset += piece.len() as u64;
+                if sender.blocking_send(read.map(|()| Bytes::from(piece))).is_err() {
+                    return;
+                }
+            }
+        });
+        Ok(stream)
+    }
+}
+
+/// The same megabytes over and over, each time with another number in front: further apart than gzip looks back.
+struct Synthetic {
+    text: Vec<u8>,
+    at: usize,
+    left: u64,
+}
+
+impl Synthetic {
+    fn new(size: u64) -> Self {
+        let mut text = Vec::new();
+        let mut state = 1_u64;
+        while text.len() < 4 << 20 {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            let words = ["order", "shipped", "returned", "customer", "pending", "invoice"];
+            let word = words[usize::try_from(state >> 60).unwrap_or_default() % words.len()];
+            text.extend_from_slice(format!("({},'{word}','{:08x}'),", state >> 40, state >> 32 & 0xffff_ffff).as_bytes());
+        }
+        Synthetic { text, at: 0, left: size }
+    }
+}
+
+impl AsyncRead for Synthetic {
+    fn poll_read(mut self: Pin<&mut Self>, _: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
+        let rest = &self.text[self.at..];
+        let length = rest.len().min(buffer.remaining()).min(usize::try_from(self.left).unwrap_or(usize::MAX));
+        buffer.put_slice(&rest[..length]);
+        self.at = (self.at + length) % self.text.len();
+        self.left -= length as u64;
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// `Pss` of this process, in bytes.
+fn pss() -> u64 {
+    let text = std::fs::read_to_string("/proc/self/smaps_rollup").unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix("Pss:"));
+    line.and_then(|line| line.split_whitespace().next()).and_then(|number| number.parse::<u64>().ok()).unwrap_or_default() * 1024
+}
+
+/// Looks at the memory until the process ends.
+fn watch_memory() -> Arc<AtomicU64> {
+    let most = Arc::new(AtomicU64::new(0));
+    let shared = Arc::clone(&most);
+    tokio::spawn(async move {
+        loop {
+            shared.fetch_max(pss(), Ordering::Relaxed);
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    });
+    most
+}
+
+fn key() -> Result<secrecy::SecretString> {
+    std::env::var("BACKUP_KEY").map(Into::into).map_err(|_| Error::guest("BACKUP_KEY is not set"))
+}
+
+/// Standard input, a pipe like the one between the agent and a tool.
+fn input() -> Result<Pin<Box<dyn AsyncRead + Send>>> {
+    let descriptor = std::io::stdin().as_fd().try_clone_to_owned().action("open standard input")?;
+    Ok(Box::pin(pipe::Receiver::from_owned_fd(descriptor).action("read standard input, a pipe")?))
+}
+
+async fn store(reader: Pin<Box<dyn AsyncRead + Send>>, spool: Option<Utf8PathBuf>, progress: &Arc<Progress>) -> Result<()> {
+    let encoded = encode(reader, Encoding { compress: true, key: Some(key()?) }, Arc::clone(progress));
+    let limits = Limits { segment_max_size: 2 << 30, spool_dir: spool, retry: Retry::default() };
+    let name = ObjectName::new("database_backups", "bench.gz.enc");
+    let op = Op::internal(CancellationToken::new());
+    upload(&op, &Nowhere { file: None }, &name, encoded, &limits, progress).await.map(drop)
+}
+
+async fn restore(path: &str, progress: &Arc<Progress>) -> Result<()> {
+    let file = std::fs::File::open(path).action(format!("open {path}"))?;
+    let (mut sum, mut size) = (Md5::new(), 0);
+    let mut piece = vec![0; 1 << 20];
+    loop {
+        let read = file.read_at(&mut piece, size).action(format!("read {path}"))?;
+        if read == 0 {
+            break;
+        }
+        sum.update(&piece[..read]);
+        size += read as u64;
+    }
+    let part = Part { name: ObjectName::new("database_backups", "bench_00000000"), size, md5: hexadecimal(sum) };
+    let object = StoredObject { checksum: part.md5.clone(), size, metadata: BackupMetadata::new(), parts: vec![part] };
+    let how = Decoding { checksum: None, key: Some(key()?), retry: Retry::default() };
+    let op = Op::internal(CancellationToken::new());
+    // What Swift would have told in advance does not count.
+    eprintln!("ready");
+    let mut line = String::new();
+    std::io::stdin().read_line(&mut line).action("wait for the start")?;
+    let mut stream = download(&op, Arc::new(Nowhere { file: Some(Arc::new(file)) }), object, how, Arc::clone(progress)).await?;
+    let descriptor = std::io::stdout().as_fd().try_clone_to_owned().action("open standard output")?;
+    let mut output = pipe::Sender::from_owned_fd(descriptor).action("write to standard output, a pipe")?;
+    while let Some(bytes) = stream.recv().await {
+        output.write_all(&bytes?).await.action("write the content")?;
+    }
+    Ok(())
+}
+
+#[tokio::main(worker_threads = 2)]
+async fn main() -> Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let most = watch_memory();
+    let progress = Progress::new("bench");
+    let started = Instant::now();
+    match words[..] {
+        ["store"] => store(input()?, None, &progress).await?,
+        ["store", spool] => store(input()?, Some(spool.into()), &progress).await?,
+        ["synthetic", size] => store(Box::pin(Synthetic::new(bytes(size)?)), None, &progress).await?,
+        ["synthetic", size, spool] => store(Box::pin(Synthetic::new(bytes(size)?)), Some(spool.into()), &progress).await?,
+        ["restore", path] => restore(path, &progress).await?,
+        _ => return Err(Error::guest("usage: store [SPOOL] | synthetic BYTES [SPOOL] | restore FILE")),
+    }
+    most.fetch_max(pss(), Ordering::Relaxed);
+    let (now, seconds, most) = (progress.snapshot(), started.elapsed().as_secs_f64(), most.load(Ordering::Relaxed));
+    eprintln!("{{\"content\": {}, \"stored\": {}, \"seconds\": {seconds}, \"pss\": {most}}}", now.content, now.stored);
+    Ok(())
+}
+
+fn bytes(text: &str) -> Result<u64> {
+    text.parse().map_err(|_| Error::guest(format!("'{text}' is no number of bytes")))
+}
