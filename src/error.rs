@@ -236,6 +236,11 @@ impl Error {
         Error::Guest { message: message.into() }
     }
 
+    /// The method is not part of the guest's RPC interface.
+    pub fn no_such_method(method: &str) -> Self {
+        Error::NoSuchMethod { method: method.chars().take(100).collect() }
+    }
+
     /// The datastore has no such operation.
     pub fn not_supported(operation: impl Into<String>, datastore: impl Into<String>) -> Self {
         Error::NotSupported { operation: operation.into(), datastore: datastore.into() }

@@ -9,6 +9,8 @@ pub mod cli;
 pub mod config;
 pub mod ctl;
 pub mod error;
+#[cfg(test)]
+mod generated;
 pub mod journal;
 pub mod managers;
 pub mod model;

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import secrets
-import socket
 import sqlite3
 import sys
-import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,10 +15,10 @@ from .command import run
 from .rabbit import Rabbit
 from .session import Session
 from .waiting import wait_until
+from .worker import GuestCallFailed as GuestCallFailed  # What `Instance.call` raises.
+from .worker import Worker
 
 WORKER = Path(__file__).with_name("controller_worker.py")
-# Longer than the longest call of the guest API (agent_call_high_timeout).
-ANSWER_SECONDS = 240.0
 MEMORY_MB = 512
 
 TROVE_CONF = """\
@@ -65,15 +62,6 @@ username = trove
 """
 
 
-class GuestCallFailed(AssertionError):
-    """The controller's own exception: `kind` is its class, the message its text."""
-
-    def __init__(self, kind: str, message: str) -> None:
-        super().__init__(f"{kind}: {message}")
-        self.kind = kind
-        self.message = message
-
-
 @dataclass
 class Instance:
     """An instance as the controller knows it; `files` are what it injects at boot."""
@@ -97,7 +85,7 @@ class Instance:
 
     def call(self, method: str, **arguments: Any) -> Any:
         """A method of the real guest API."""
-        return self.controller.ask("call", instance_id=self.id, method=method, arguments=arguments, event=None)
+        return self.controller.ask("call", instance_id=self.id, method=method, arguments=arguments)
 
     def cast(self, method: str, event: str, **arguments: Any) -> None:
         """A method of the real guest API, with the notification that the REST API sends along."""
@@ -151,14 +139,12 @@ class Controller:
         self._directory = session.subdirectory(session.unique("controller"))
         self._database = self._directory / "trove.sqlite"
         self._configuration = self._directory / "trove.conf"
-        self._lock = threading.Lock()
         self.guest_host = guest_host
         # Planted: none of these may ever be seen in a log of the guest.
         self.auth_token = f"token-{secrets.token_hex(16)}"
         self.service_password = f"service-{secrets.token_hex(16)}"
         self._conductor: Child | None = None
-        self._worker: Child | None = None
-        self._socket: socket.socket | None = None
+        self._worker: Worker | None = None
         self._session = session
         self.report_interval = 2
 
@@ -170,7 +156,7 @@ class Controller:
         conductor = [str(python.with_name("trove-conductor")), option]
         self._conductor = Child("trove-conductor", conductor, self._directory / "conductor.out")
         self._session.defer(self._conductor.stop)
-        self._start_worker(python, option)
+        self._worker = self.worker("controller", python, WORKER)
         return self
 
     def create_instance(
@@ -198,21 +184,13 @@ class Controller:
 
     def ask(self, operation: str, **arguments: Any) -> Any:
         """One request to the worker."""
-        with self._lock:
-            if self._socket is None or self._worker is None:
-                raise AssertionError("the controller is not started")
-            self._worker.check_alive()
-            self._socket.settimeout(ANSWER_SECONDS)
-            self._stream.write(json.dumps({"operation": operation, "arguments": arguments}) + "\n")
-            self._stream.flush()
-            line = self._stream.readline()
-        if not line:
-            self._worker.process.wait(10)
-            self._worker.check_alive()
-        answer = json.loads(line)
-        if "error" in answer:
-            raise GuestCallFailed(answer["error"], answer["message"])
-        return answer["result"]
+        if self._worker is None:
+            raise AssertionError("the controller is not started")
+        return self._worker.ask(operation, **arguments)
+
+    def worker(self, name: str, python: Path, script: Path) -> Worker:
+        """A worker over this controller's broker and database, with the Trove of `python`."""
+        return Worker(self._session, name, [str(python), str(script)], self.auth_token, self._configuration, self._directory)
 
     def render_template(self, instance: Instance, memory_mb: int = MEMORY_MB) -> str:
         return self.ask("render_template", instance_id=instance.id, memory_mb=memory_mb)
@@ -240,15 +218,6 @@ class Controller:
             url=url, report_interval=self.report_interval, extra=extra, service_password=self.service_password
         )
         (self._directory / "trove-guestagent.conf").write_text(text)
-
-    def _start_worker(self, python: Path, option: str) -> None:
-        here, there = socket.socketpair()
-        argv = [str(python), str(WORKER), str(there.fileno()), self.auth_token, option]
-        self._worker = Child("controller", argv, self._directory / "worker.out", pass_fds=[there.fileno()])
-        there.close()
-        self._socket, self._stream = here, here.makefile("rw")
-        self._session.defer(here.close)
-        self._session.defer(self._worker.stop)
 
     def _write_configuration(self) -> None:
         self._configuration.write_text(

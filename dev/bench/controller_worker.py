@@ -1,32 +1,19 @@
-"""The controller's side of an instance, run with the real Trove in a process of its own.
-
-Trove patches the standard library (eventlet) and keeps one global configuration: neither may get into the process of the
-tests. Requests and answers are JSON lines over an inherited socket:
-
-    {"operation": NAME, "arguments": {...}}  ->  {"result": ...} or {"error": CLASS, "message": TEXT}
-"""
+"""The controller's side of an instance, run with the real Trove 2026.1 in a process of its own (see `guest_api`)."""
 
 from __future__ import annotations
 
-import json
-import socket
-import sys
-import traceback
-import types
 from typing import Any
 
-# Importing trove.cmd patches the standard library, as it does for Trove's own services: it must come first.
-from trove.cmd import common as trove_start
+# First: it imports what patches the standard library.
+import guest_api
+from guest_api import TENANT
 
-from trove.common import cfg, constants, notification, template
-from trove.common.context import TroveContext
+from trove.common import cfg, constants, template
 from trove.datastore import models as datastore_models
 from trove.extensions.common import common as extensions
-from trove.guestagent.api import API
 from trove.instance import models, service_status, tasks
 
 CONF = cfg.CONF
-TENANT = "11111111222233334444555566667777"
 
 
 def create_instance(
@@ -50,7 +37,7 @@ def create_instance(
         datastore_version_id=row.id,
     )
     status = models.InstanceServiceStatus.create(instance_id=instance.id, status=service_status.ServiceStatuses.NEW)
-    full = models.BaseInstance(_context(), instance, None, status)
+    full = models.BaseInstance(guest_api.new_context(), instance, None, status)
     files = full.get_injected_files(manager, row.version)
     key = instance.key.decode() if instance.key else None
     return {"id": instance.id, "key": key, "tenant_id": TENANT, "files": files}
@@ -80,12 +67,7 @@ def prepare(instance_id: str, memory_mb: int, databases: list[Any], users: list[
     arguments.update(options)
     if arguments["config_contents"] is None:
         arguments["config_contents"] = render_template(instance_id, memory_mb)
-    _api(instance_id, "DBaaSInstanceCreate").prepare(memory_mb, **arguments)
-
-
-def call(instance_id: str, method: str, arguments: dict[str, Any], event: str | None) -> Any:
-    """Any method of the real guest API; with `event`, a notification of that class travels along."""
-    return getattr(_api(instance_id, event), method)(**arguments)
+    guest_api.guest(instance_id, "DBaaSInstanceCreate").prepare(memory_mb, **arguments)
 
 
 def instance_status(instance_id: str) -> dict[str, Any]:
@@ -108,48 +90,5 @@ def _version_of(instance_id: str) -> Any:
     return datastore_models.DatastoreVersion.load_by_uuid(instance.datastore_version_id)
 
 
-def _api(instance_id: str, event: str | None) -> API:
-    context = _context()
-    if event:
-        # A request of the REST API, as far as notifications look at it.
-        request = types.SimpleNamespace(remote_addr="192.0.2.9", host="controller")
-        context.notification = getattr(notification, event)(context, request=request, instance_id=instance_id)
-    return API(context, instance_id)
-
-
-def _context() -> TroveContext:
-    # `user` and `project_id` as keystonemiddleware sets them for a user's request.
-    return TroveContext(user_id="bench-user", project_id=TENANT, is_admin=True, auth_token=AUTH_TOKEN, limit=20, service_catalog=[])
-
-
-OPERATIONS = {
-    operation.__name__: operation for operation in (create_instance, render_template, prepare, call, instance_status)
-}
-
-
-def _answer(line: str) -> str:
-    request = json.loads(line)
-    try:
-        return json.dumps({"result": OPERATIONS[request["operation"]](**request["arguments"])})
-    except Exception as error:  # noqa: BLE001 - every failure travels to the test as it is
-        traceback.print_exc()
-        return json.dumps({"error": type(error).__name__, "message": str(error)})
-
-
-def main() -> None:
-    descriptor, token = int(sys.argv.pop(1)), sys.argv.pop(1)
-    global AUTH_TOKEN
-    AUTH_TOKEN = token
-    trove_start.initialize()
-    # Held by name: eventlet closes the descriptor with its socket object, whatever was made of it.
-    connection = socket.socket(fileno=descriptor)
-    stream = connection.makefile("rw")
-    for line in stream:
-        stream.write(_answer(line) + "\n")
-        stream.flush()
-
-
-AUTH_TOKEN = ""
-
 if __name__ == "__main__":
-    main()
+    guest_api.serve(create_instance, render_template, prepare, instance_status)

@@ -76,17 +76,54 @@ class Replies:
         return any(message.get("ending") for message in self.messages)
 
 
-class EraPeer:
-    """Stands in for controller and conductor of one era on one broker."""
+class Listener:
+    """A connection to one broker, and what is consumed over it."""
 
-    def __init__(self, url: str, era: Era, conductor_queue: str | None = "trove-conductor") -> None:
-        """Without a `conductor_queue` it leaves the casts to the conductor of the deployment."""
-        self.era = era
-        self._conductor_queue = conductor_queue
+    def __init__(self, url: str) -> None:
         self._connection = kombu.Connection(url.replace("rabbit://", "amqp://"), connect_timeout=10)
         self._channel = self._connection.channel()
         self._exchange = kombu.Exchange(EXCHANGE, "topic", durable=False, channel=self._channel)
         self._exchange.declare()
+
+    def close(self) -> None:
+        self._connection.release()
+
+    def _consume(self, declared: kombu.Queue, sink: list[dict[str, Any]]) -> None:
+        consumer = kombu.Consumer(self._channel, queues=[declared], accept=["json"], no_ack=True)
+        consumer.register_callback(lambda body, _message: sink.append(json.loads(body["oslo.message"])))
+        consumer.consume()
+
+    def _drain(self) -> None:
+        while True:
+            try:
+                self._connection.drain_events(timeout=0.05)
+            except TimeoutError:
+                return
+
+
+class Tap(Listener):
+    """Gets a copy of every message with one routing key, from its making on."""
+
+    def __init__(self, url: str, routing_key: str) -> None:
+        super().__init__(url)
+        self._messages: list[dict[str, Any]] = []
+        queue = kombu.Queue(f"tap_{uuid.uuid4().hex}", self._exchange, routing_key, durable=False, auto_delete=True)
+        self._consume(queue, self._messages)
+
+    def messages(self) -> list[dict[str, Any]]:
+        """Inner messages that have come so far."""
+        self._drain()
+        return list(self._messages)
+
+
+class EraPeer(Listener):
+    """Stands in for controller and conductor of one era on one broker."""
+
+    def __init__(self, url: str, era: Era, conductor_queue: str | None = "trove-conductor") -> None:
+        """Without a `conductor_queue` it leaves the casts to the conductor of the deployment."""
+        super().__init__(url)
+        self.era = era
+        self._conductor_queue = conductor_queue
         self._replies: list[dict[str, Any]] = []
         self._casts: list[dict[str, Any]] = []
         self._reply_queue = f"reply_{uuid.uuid4().hex}"
@@ -149,9 +186,6 @@ class EraPeer:
             if cast["method"] == "heartbeat" and cast["args"]["instance_id"] == guest_id
         ]
 
-    def close(self) -> None:
-        self._connection.release()
-
     def _listen(self) -> None:
         """The reply queue as this era declares it, and the conductor's queue."""
         if self.era.sends_timeout:
@@ -163,18 +197,6 @@ class EraPeer:
         if self._conductor_queue:
             conductor = kombu.Queue(self._conductor_queue, self._exchange, self._conductor_queue, durable=False)
             self._consume(conductor, self._casts)
-
-    def _consume(self, declared: kombu.Queue, sink: list[dict[str, Any]]) -> None:
-        consumer = kombu.Consumer(self._channel, queues=[declared], accept=["json"], no_ack=True)
-        consumer.register_callback(lambda body, _message: sink.append(json.loads(body["oslo.message"])))
-        consumer.consume()
-
-    def _drain(self) -> None:
-        while True:
-            try:
-                self._connection.drain_events(timeout=0.05)
-            except TimeoutError:
-                return
 
 
 def envelope(message: dict[str, Any]) -> str:

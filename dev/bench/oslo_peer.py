@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import oslo_messaging
@@ -30,14 +31,18 @@ class OsloPeer:
         version: str = "1.0",
         timeout: float = 30.0,
         call_monitor_timeout: int | None = None,
+        context: Mapping[str, Any] | None = None,
         **arguments: Any,
     ) -> Any:
-        """The result; a failure raises what oslo.messaging makes of it (`RemoteError` or the rehydrated class)."""
+        """The result; a failure raises what oslo.messaging makes of it (`RemoteError` or the rehydrated class).
+
+        `context` is laid over what TroveContext sends.
+        """
         client = self._client(guest_id, key, version, timeout, call_monitor_timeout)
-        return client.call(_context(), method, **arguments)
+        return client.call(_context(context or {}), method, **arguments)
 
     def cast(self, guest_id: str, method: str, key: str | None = None, version: str = "1.0", **arguments: Any) -> None:
-        self._client(guest_id, key, version, None, None).cast(_context(), method, **arguments)
+        self._client(guest_id, key, version, None, None).cast(_context({}), method, **arguments)
 
     def close(self) -> None:
         self._transport.cleanup()
@@ -53,5 +58,9 @@ class OsloPeer:
         )
 
 
-def _context() -> TroveContext:
-    return TroveContext(user_id="U1", project_id="T1", is_admin=True, auth_token="TOK", service_catalog=[])
+def _context(extra: Mapping[str, Any]) -> TroveContext:
+    class Context(TroveContext):
+        def to_dict(self) -> dict[str, Any]:
+            return super().to_dict() | dict(extra)
+
+    return Context(user_id="U1", project_id="T1", is_admin=True, auth_token="TOK", service_catalog=[])

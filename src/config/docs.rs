@@ -1,14 +1,10 @@
-//! The table of `docs/configuration.md`, made from the table of options. `UPDATE_DOCS=1 cargo test` rewrites it.
+//! The table of `docs/configuration.md`, made from the table of options.
 
 use std::fmt::Write as _;
-use std::fs;
-use std::path::Path;
 
 use super::options::OPTIONS;
 use super::spec::{DATASTORE, OptionSpec};
-
-const BEGIN: &str = "<!-- options: generated from src/config/options.rs; rewrite with UPDATE_DOCS=1 cargo test --lib config::docs -->\n";
-const END: &str = "<!-- end of options -->\n";
+use crate::generated;
 
 fn table() -> String {
     let mut groups: Vec<&str> = Vec::new();
@@ -41,16 +37,7 @@ fn row(spec: &OptionSpec) -> String {
 
 #[test]
 fn the_documentation_has_this_very_table() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/configuration.md");
-    let text = fs::read_to_string(&path).unwrap();
-    let (before, rest) = text.split_once(BEGIN).expect("docs/configuration.md has the first marker");
-    let (now, after) = rest.split_once(END).expect("docs/configuration.md has the last marker");
-    let wanted = table();
-    if std::env::var_os("UPDATE_DOCS").is_some() {
-        fs::write(&path, format!("{before}{BEGIN}{wanted}{END}{after}")).unwrap();
-    } else {
-        assert_eq!(now, wanted, "run UPDATE_DOCS=1 cargo test --lib config::docs");
-    }
+    generated::check("configuration.md", "options", &table(), "config::docs");
 }
 
 #[test]

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::Backups;
 use crate::config::{BackupSettings, Settings};
 use crate::error::{Error, Result, ResultExt};
-use crate::model::{BackupRequest, Release};
+use crate::model::{BackupMetadata, BackupRequest, Release};
 use crate::op::Op;
 use crate::strategies::backup::{BackupJob, BackupRunner, Encoding, Limits, Parent, Progress, Retry, discard, encode, upload};
 use crate::strategies::storage::{Location, ObjectName, Storage};
@@ -37,6 +37,8 @@ pub struct Finished {
     pub checksum: String,
     /// Where it is.
     pub location: String,
+    /// What is kept with it.
+    pub metadata: BackupMetadata,
 }
 
 /// On disk while a backup is made: what is to be deleted when the agent ends in the middle.
@@ -125,7 +127,7 @@ impl BackupEnv {
         let checksum = self.storage.put_manifest(op, name, &uploaded.segments, &metadata).await.action("finish the stored backup")?;
         uploaded.verify(&checksum)?;
         tracing::info!(backup = job.id, "stored: {}", progress.snapshot());
-        Ok(Finished { checksum, location: self.storage.location(name) })
+        Ok(Finished { checksum, location: self.storage.location(name), metadata })
     }
 
     fn name(&self, runner: &dyn BackupRunner, encoding: &Encoding, request: &BackupRequest) -> ObjectName {

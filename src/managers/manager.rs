@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use camino::{Utf8Path, Utf8PathBuf};
 use secrecy::SecretString;
 
-use super::Descriptor;
+use super::{Descriptor, Facet};
 use crate::config::Settings;
 use crate::error::Result;
 use crate::model::{DatabaseSpec, Overrides, Page, PageRequest, PasswordChange, PrepareRequest, ServiceStatus, UserAttributes, UserSpec};
@@ -90,6 +90,29 @@ pub trait DatastoreManager: Send + Sync + fmt::Debug {
     /// # Errors
     /// Those of writing.
     async fn reset_configuration(&self, op: &Op, config_contents: &str) -> Result<()>;
+
+    /// Whether it has a part of the guest API.
+    fn has(&self, facet: Facet) -> bool {
+        match facet {
+            Facet::Core => true,
+            Facet::Users => self.users().is_some(),
+            Facet::Databases => self.databases().is_some(),
+            Facet::Root => self.root().is_some(),
+            Facet::Config => self.config().is_some(),
+            Facet::Backup => self.backups().is_some(),
+            Facet::Replication => self.replication().is_some(),
+            Facet::Upgrade
+            | Facet::Logs
+            | Facet::Modules
+            | Facet::Tls
+            | Facet::SelfUpdate
+            | Facet::GaleraCluster
+            | Facet::MongoDbCluster
+            | Facet::RedisCluster
+            | Facet::CassandraCluster
+            | Facet::VerticaCluster => false,
+        }
+    }
 
     /// Accounts.
     fn users(&self) -> Option<&dyn UserAdmin> {

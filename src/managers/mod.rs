@@ -5,6 +5,7 @@
 
 pub mod backup;
 mod descriptor;
+mod facet;
 mod manager;
 pub mod mysql;
 pub mod prepare;
@@ -13,4 +14,5 @@ pub mod replication;
 pub mod restore;
 
 pub use descriptor::Descriptor;
+pub use facet::Facet;
 pub use manager::{Backups, ConfigGroups, DatabaseAdmin, DatastoreManager, Deps, RestoreTarget, RootAccess, StatusProbe, UserAdmin};

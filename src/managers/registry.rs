@@ -35,7 +35,7 @@ pub fn build(
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::op::Op;
     use crate::system::command::SystemCommands;
@@ -58,10 +58,15 @@ mod tests {
         Settings::from_text("guest.conf", &text).unwrap()
     }
 
+    /// The manager of a guest with this datastore, for tests that ask it what it has.
+    pub(crate) fn manager(name: &str) -> Arc<dyn DatastoreManager> {
+        build(&Arc::new(settings(name)), Arc::new(SystemCommands), Arc::new(NoPackages)).unwrap()
+    }
+
     #[test]
     fn every_name_has_a_manager_and_only_those() {
         for name in MANAGERS {
-            let manager = build(&Arc::new(settings(name)), Arc::new(SystemCommands), Arc::new(NoPackages)).unwrap();
+            let manager = manager(name);
             assert_eq!(manager.descriptor().name, *name);
             let mount_point = if *name == "mysql" { "/data" } else { "/var/lib/mysql" };
             assert_eq!(manager.mount_point(), mount_point);

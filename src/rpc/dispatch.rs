@@ -7,11 +7,12 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::conductor::Conductor;
-use super::request::Request;
+use super::request::{self, Request, Support};
 use crate::config::Settings;
 use crate::error::{Error, Result};
 use crate::journal::Letter;
 use crate::managers::prepare::{self, PrepareEnv};
+use crate::managers::replication;
 use crate::managers::{ConfigGroups, DatabaseAdmin, DatastoreManager, RootAccess, UserAdmin};
 use crate::model::{Page, PrepareRequest, ServiceStatus};
 use crate::op::Op;
@@ -54,19 +55,27 @@ impl Dispatcher {
     /// Whether the method exists on this guest at all.
     ///
     /// # Errors
-    /// [`Error::NoSuchMethod`].
+    /// [`Error::NoSuchMethod`]; [`Error::NotSupported`] for one that no datastore of this build has.
     pub fn admits(&self, method: &str) -> Result<()> {
         let off = method == "oslo_rpc_server_ping" && !self.settings.rpc_ping_enabled;
-        let absent = self.manager.descriptor().absent_methods.iter().any(|methods| methods.contains(&method));
-        if off || absent { Err(Error::NoSuchMethod { method: method.to_owned() }) } else { Ok(()) }
+        match request::support(&*self.manager, method) {
+            Support::Answered if !off => Ok(()),
+            // It is decoded and goes its way: the conductor may have to be told.
+            Support::NotSupported if request::properties_of(method).is_some() => Ok(()),
+            Support::NotSupported => Err(self.not_supported(method)),
+            Support::Answered | Support::Absent => Err(Error::no_such_method(method)),
+        }
     }
 
     /// Runs a request. Where the Python agent notifies the conductor of an operation's end, so does this.
     pub async fn dispatch(&self, op: &Op, request: Request) -> Answer {
-        let notifies = request.notifies_its_end();
+        let notifies = request.properties().notifies_its_end;
         let is_prepare = matches!(request, Request::Prepare(_));
         let mut casts = Vec::new();
-        let outcome = self.run(op, request, &mut casts).await;
+        let outcome = match request::support(&*self.manager, request.method()) {
+            Support::Answered => self.run(op, request, &mut casts).await,
+            Support::NotSupported | Support::Absent => Err(self.not_supported(request.method())),
+        };
         // What the agent's own end cut short has not ended: its next life finishes it or reports it.
         if notifies && !(outcome.is_err() && op.cancel.is_cancelled() && casts.is_empty()) {
             self.notify(op, is_prepare, &outcome, &mut casts);
@@ -92,10 +101,14 @@ impl Dispatcher {
             }
         };
         let mut casts = Vec::new();
-        if let (Request::CreateBackup(args), Err(error)) = (request, &outcome) {
-            self.abandon_backup(op, &args.backup_info, error, &mut casts).await;
+        if let Err(error) = &outcome {
+            match request {
+                Request::CreateBackup(args) => self.abandon_backup(op, &args.backup_info, error, &mut casts).await,
+                Request::GetReplicationSnapshot(args) => self.abandon_snapshot(op, args, error, &mut casts).await,
+                _ => {}
+            }
         }
-        if request.notifies_its_end() {
+        if request.properties().notifies_its_end {
             self.notify(op, is_prepare, &outcome, &mut casts);
         }
         Answer { outcome, casts }
@@ -152,7 +165,7 @@ impl Dispatcher {
         }
     }
 
-    #[expect(clippy::cognitive_complexity, clippy::too_many_lines, reason = "one line a method: the table is the point")]
+    #[expect(clippy::cognitive_complexity, reason = "one line a method: the table is the point")]
     async fn run(&self, op: &Op, request: Request, casts: &mut Vec<Letter>) -> Result<Value> {
         use Request::*;
         let method = request.method();
@@ -160,6 +173,7 @@ impl Dispatcher {
         let databases = || self.facet(method, self.manager.databases());
         let root = || self.facet(method, self.manager.root());
         let config = || self.facet(method, self.manager.config());
+        let replication = || self.facet(method, self.manager.replication());
         match request {
             RpcPing(_) => Ok(json!(true)),
             OsloRpcServerPing(_) => Ok(json!("pong")),
@@ -201,72 +215,22 @@ impl Dispatcher {
             EnableRootWithPassword(args) => to_value(root()?.enable(op, args.root_password).await?),
             DisableRoot(_) => done(root()?.disable(op).await),
             IsRootEnabled(_) => to_value(root()?.is_enabled(op).await?),
-            CreateBackup(args) => self.create_backup(op, &args.backup_info, casts).await,
+            CreateBackup(args) => done(self.create_backup(op, &args.backup_info, casts).await.map(drop)),
             ClusterComplete(_) => done(self.status.enter(Phase::Active)),
-            UpdateGuest(_)
-            | Upgrade(_)
-            | PostUpgrade(_)
-            | Rebuild(_)
-            | GetRootPassword(_)
-            | PreCreateBackup(_)
-            | PostCreateBackup(_)
-            | BackupRequiredForReplication(_)
-            | GetReplicationSnapshot(_)
-            | AttachReplicationSlave(_)
-            | AttachReplica(_)
-            | DetachReplica(_)
-            | GetReplicaContext(_)
-            | MakeReadOnly(_)
-            | EnableAsMaster(_)
-            | GetLastTxn(_)
-            | GetLatestTxnId(_)
-            | GetTxnCount(_)
-            | WaitForTxn(_)
-            | CleanupSourceOnReplicaDetach(_)
-            | DemoteReplicationMaster(_)
-            | GuestLogList(_)
-            | GuestLogAction(_)
-            | ModuleList(_)
-            | ModuleApply(_)
-            | ModuleRemove(_)
-            | SslShow(_)
-            | SslAction(_)
-            | SslRollback(_)
-            | AddShard(_)
-            | AddMembers(_)
-            | AddConfigServers(_)
-            | GetKey(_)
-            | PrepPrimary(_)
-            | CreateAdminUser(_)
-            | StoreAdminPassword(_)
-            | GetReplicaSetName(_)
-            | GetAdminPassword(_)
-            | IsShardActive(_)
-            | GetPublicKeys(_)
-            | AuthorizePublicKeys(_)
-            | InstallCluster(_)
-            | GrowCluster(_)
-            | ShrinkCluster(_)
-            | MarkDesignKsafe(_)
-            | GetNodeIp(_)
-            | GetNodeIdForRemoval(_)
-            | RemoveNodes(_)
-            | ClusterMeet(_)
-            | ClusterAddslots(_)
-            | GetDataCenter(_)
-            | GetRack(_)
-            | SetSeeds(_)
-            | GetSeeds(_)
-            | SetAutoBootstrap(_)
-            | NodeCleanupBegin(_)
-            | NodeCleanup(_)
-            | NodeDecommission(_)
-            | ClusterSecure(_)
-            | GetAdminCredentials(_)
-            | StoreAdminCredentials(_)
-            | ResetAdminPassword(_)
-            | GetClusterContext(_)
-            | WriteClusterConfigurationOverrides(_) => Err(self.not_supported(method)),
+            BackupRequiredForReplication(_) => to_value(replication()?.needs_backup()),
+            GetReplicationSnapshot(args) => self.replication_snapshot(op, &args).await,
+            AttachReplica(args) => done(replication::attach(op, &*self.manager, &args.replica_info, args.slave_config.as_ref()).await),
+            AttachReplicationSlave(args) => done(replication::attach(op, &*self.manager, &args.snapshot, args.slave_config.as_ref()).await),
+            DetachReplica(args) => replication()?.detach(op, args.for_failover).await,
+            GetReplicaContext(_) => to_value(replication::context(op, &*self.manager, self.release.current()).await?),
+            MakeReadOnly(args) => done(replication()?.set_read_only(op, args.read_only).await),
+            EnableAsMaster(args) => done(replication()?.enable_as_source(op, args.replica_source_config.as_ref()).await),
+            GetLastTxn(_) => to_value(replication()?.last_transaction(op).await?),
+            GetLatestTxnId(_) => to_value(replication()?.latest_transaction(op).await?),
+            GetTxnCount(_) => to_value(replication()?.transaction_count(op).await?.ok_or_else(|| self.not_supported(method))?),
+            WaitForTxn(args) => done(replication()?.wait_for_transaction(op, args.txn.as_deref().unwrap_or_default()).await),
+            CleanupSourceOnReplicaDetach(args) => done(replication()?.forget_replica(op, &args.replica_info).await),
+            DemoteReplicationMaster(_) => done(replication()?.demote(op).await),
         }
     }
 

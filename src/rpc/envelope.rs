@@ -63,15 +63,20 @@ struct Envelope {
     message: Option<String>,
 }
 
-/// Undoes what the AMQP header `compression` says (kombu: `application/x-gzip` is zlib).
+/// Undoes what the AMQP header `compression` says: what `kombu_compression` can be on a controller without further packages but LZMA
+/// (kombu/compression.py; `application/x-gzip` is zlib).
 ///
 /// # Errors
 /// [`Error::BadRequest`]: another compression, damage, or too large.
 pub(super) fn decompress<'a>(body: &'a [u8], compression: Option<&str>) -> Result<Cow<'a, [u8]>> {
     match compression {
         None | Some("") => Ok(Cow::Borrowed(body)),
-        Some("application/x-gzip" | "gzip" | "zlib") => inflate(body).map(Cow::Owned),
-        Some(other) => Err(malformed(format!("compression '{}' is not supported; unset kombu_compression on the controller", clip(other)))),
+        Some("application/x-gzip") => unpack(flate2::read::ZlibDecoder::new(body)).map(Cow::Owned),
+        Some("application/x-bz2") => unpack(bzip2::read::BzDecoder::new(body)).map(Cow::Owned),
+        Some(other) => Err(malformed(format!(
+            "compression '{}' is not supported; set kombu_compression to gzip or bzip2 on the controller, or unset it",
+            clip(other)
+        ))),
     }
 }
 
@@ -126,12 +131,9 @@ fn clip(text: &str) -> String {
     text.chars().take(40).collect()
 }
 
-fn inflate(body: &[u8]) -> Result<Vec<u8>> {
+fn unpack(decoder: impl Read) -> Result<Vec<u8>> {
     let mut text = Vec::new();
-    flate2::read::ZlibDecoder::new(body)
-        .take(MAX_BODY as u64 + 1)
-        .read_to_end(&mut text)
-        .map_err(|error| malformed(format!("it does not decompress ({error})")))?;
+    decoder.take(MAX_BODY as u64 + 1).read_to_end(&mut text).map_err(|error| malformed(format!("it does not decompress ({error})")))?;
     if text.len() > MAX_BODY {
         return Err(malformed(format!("it is larger than {MAX_BODY} bytes decompressed")));
     }
@@ -197,10 +199,22 @@ mod tests {
     }
 
     #[test]
-    fn compressed_bodies_are_zlib() {
-        let mut encoder = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::fast());
-        std::io::Write::write_all(&mut encoder, &enveloped(&json!({"method": "rpc_ping"}))).unwrap();
-        assert_eq!(open(&decompress(&encoder.finish().unwrap(), Some("application/x-gzip")).unwrap()).unwrap().method, "rpc_ping");
+    fn compressed_bodies_are_zlib_or_bzip2() {
+        let body = enveloped(&json!({"method": "rpc_ping"}));
+        let mut zlib = Vec::new();
+        flate2::read::ZlibEncoder::new(&*body, flate2::Compression::fast()).read_to_end(&mut zlib).unwrap();
+        let mut bzip2 = Vec::new();
+        bzip2::read::BzEncoder::new(&*body, bzip2::Compression::fast()).read_to_end(&mut bzip2).unwrap();
+        for (name, packed) in [("application/x-gzip", zlib), ("application/x-bz2", bzip2)] {
+            assert_eq!(open(&decompress(&packed, Some(name)).unwrap()).unwrap().method, "rpc_ping", "{name}");
+            for damaged in [&packed[..packed.len() / 2], b"", b"planted"] {
+                let error =
+                    decompress(damaged, Some(name)).map(|text| open(&text)).map_or_else(|error| error, |opened| opened.unwrap_err());
+                assert!(error.to_string().starts_with("malformed message: "), "{name}: {error}");
+            }
+        }
+        let error = decompress(&body, Some("application/x-lzma")).unwrap_err().to_string();
+        assert!(error.contains("'application/x-lzma' is not supported"), "{error}");
     }
 
     #[test]

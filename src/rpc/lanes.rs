@@ -7,7 +7,7 @@ use std::sync::Arc;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::task::TaskTracker;
 
-use super::request::Lane;
+use super::method::Lane;
 
 type Job = Pin<Box<dyn Future<Output = ()> + Send>>;
 

@@ -2,8 +2,9 @@
 
 use super::dispatch::Answer;
 use super::envelope::Incoming;
+use super::method::{Lane, Resume};
 use super::reply::ReplyTo;
-use super::request::{Lane, Request, Resume};
+use super::request::Request;
 use super::server::RpcServer;
 use super::work::{Accepted, KeepAlive};
 use crate::error::Error;
@@ -43,7 +44,7 @@ impl RpcServer {
         match read {
             Ok((request, context)) => {
                 let in_time = reply_to.is_none() || entry.expires_after.is_some();
-                let again = match request.after_interruption() {
+                let again = match request.properties().after_interruption {
                     _ if stage == Stage::Accepted => true,
                     Resume::Repeat => true,
                     Resume::RepeatInTime => in_time,
@@ -61,7 +62,7 @@ impl RpcServer {
                 if again {
                     self.submit(accepted);
                 } else {
-                    self.lanes.submit(accepted.request.lane(), self.desk.clone().report(accepted));
+                    self.lanes.submit(accepted.request.properties().lane, self.desk.clone().report(accepted));
                 }
             }
             Err(error) => {

@@ -20,10 +20,11 @@ use super::dispatch::Dispatcher;
 use super::envelope::{self, Incoming};
 use super::failure;
 use super::lanes::Lanes;
+use super::method::Lane;
 use super::outbox::Outbox;
 use super::publisher::{self, Publisher};
 use super::reply::ReplyTo;
-use super::request::{Lane, Request};
+use super::request::Request;
 use super::topology;
 use super::work::{Accepted, Desk, KeepAlive};
 use crate::config::Settings;
@@ -199,7 +200,7 @@ impl RpcServer {
             match delivery {
                 Some(Ok(delivery)) => {
                     let Some(understood) = self.understand(delivery).await else { continue };
-                    let is_change = understood.request.lane() != Lane::Read;
+                    let is_change = understood.request.properties().lane != Lane::Read;
                     if !is_change {
                         self.accept(understood, None).await;
                         continue;
@@ -359,7 +360,7 @@ impl RpcServer {
     }
 
     pub(super) fn submit(&self, accepted: Accepted) {
-        let lane = accepted.request.lane();
+        let lane = accepted.request.properties().lane;
         let span = tracing::info_span!(
             "rpc",
             method = accepted.request.method(),

@@ -11,9 +11,10 @@ use tracing::Instrument;
 
 use super::crypto::InstanceKey;
 use super::dispatch::{Answer, Dispatcher};
+use super::method::Resume;
 use super::outbox::Outbox;
 use super::reply::ReplyTo;
-use super::request::{Request, Resume};
+use super::request::Request;
 use crate::error::Error;
 use crate::journal::{self, Letter, Stage, Ticket};
 use crate::model::RequestContext;
@@ -47,7 +48,7 @@ pub(super) struct Accepted {
 
 impl Accepted {
     fn is_too_late(&self) -> bool {
-        let half_done = self.recovered == Some(Stage::Started) && self.request.after_interruption() == Resume::Repeat;
+        let half_done = self.recovered == Some(Stage::Started) && self.request.properties().after_interruption == Resume::Repeat;
         !half_done && self.deadline.is_some_and(|deadline| journal::now() > deadline)
     }
 }
@@ -67,10 +68,13 @@ impl Desk {
             let answer = Answer { outcome: Err(error), casts: Vec::new() };
             return self.tell(answer, accepted.reply_to.as_ref(), accepted.keep_alive, accepted.ticket).await;
         }
+        let patience = accepted.deadline.map(|deadline| Duration::from_secs_f64((deadline - journal::now()).max(0.0)));
         let Accepted { request, context, reply_to, keep_alive, ticket, recovered, .. } = accepted;
-        let op = Op::new(self.operations.child_token(), context);
-        let resume = request.after_interruption();
-        if recovered.is_some() && request.works_in_the_database() {
+        // One that is finished although its caller has gone takes the time it needs.
+        let patience = patience.filter(|left| recovered.is_none() || !left.is_zero());
+        let op = Op::new(self.operations.child_token(), context).for_at_most(patience);
+        let resume = request.properties().after_interruption;
+        if recovered.is_some() && request.properties().works_in_the_database() {
             self.dispatcher.database_is_up(&op).await;
         }
         // A backup may take hours, and nothing is lost when it is given up at once: it is told of before the agent ends.

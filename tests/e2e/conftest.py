@@ -15,6 +15,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "dev"))
 from bench.deployment import MARIADB, MYSQL, Deployment, Kind, Server  # noqa: E402
 from bench.oslo_peer import OsloPeer  # noqa: E402
 from bench.session import Session  # noqa: E402
+from bench.train import train_worker  # noqa: E402
+from bench.worker import Worker  # noqa: E402
 
 # How much of a guest's log goes under a failed test.
 LOG_LINES = 60
@@ -59,6 +61,12 @@ def peer(deployment: Deployment) -> Iterator[OsloPeer]:
     peer = OsloPeer(deployment.rabbit.url())
     yield peer
     peer.close()
+
+
+@pytest.fixture(scope="session")
+def train(deployment: Deployment) -> Worker:
+    """Trove 12.1.0 on the same broker and database."""
+    return train_worker(deployment.controller)
 
 
 def prepared(deployment: Deployment, kind: Kind, secure: bool, **options: Any) -> Server:

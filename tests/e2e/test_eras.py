@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from bench.deployment import MARIADB, Deployment, Server
+from bench.deployment import MARIADB, Deployment
 from bench.era_peer import KILO, TRAIN, Era, EraPeer
 from bench.waiting import wait_until
-from helpers import user
+from conformance import ANSWERS, DEVICE, MOUNT_POINT, documented, log_count, mounted, refusal
+from helpers import CAST_SECONDS, user
+from kilo import METHODS, PASSWORDS, Kilo, OldServer
 
 CONFIGURATION = """\
 [client]
@@ -29,27 +30,10 @@ server_id = 7
 !includedir /etc/mysql/conf.d/
 """
 
+TABLE = documented()
+
 # What each era put into guest_info.conf.
 GUEST_INFO = "[DEFAULT]\nguest_id={id}\ndatastore_manager=mariadb\ntenant_id=T1\n"
-
-
-@dataclass
-class OldServer:
-    """A guest with the peer that is its controller."""
-
-    server: Server
-    peer: EraPeer
-    password: str
-
-    @property
-    def id(self) -> str:
-        return self.server.instance.id
-
-    def call(self, method: str, **arguments: Any) -> Any:
-        """The result of a call; the reply must not be a failure."""
-        replies = self.peer.call(self.id, method, **arguments)
-        assert replies.failure is None
-        return replies.result
 
 
 def prepare_arguments(era: Era, password: str) -> dict[str, Any]:
@@ -87,6 +71,7 @@ def old(request: pytest.FixtureRequest, deployment: Deployment) -> Iterator[OldS
     peer = EraPeer(deployment.rabbit.url() + era.name, era)
     server.guest.boot()
     old = OldServer(server, peer, server.secret())
+    server.secrets.extend(PASSWORDS)
     wait_until("rpc_ping", lambda: old.call("rpc_ping") is True, 60)
     peer.cast(old.id, "prepare", **prepare_arguments(era, old.password))
     wait_until("a running instance", lambda: "running" in peer.heartbeats(old.id), 180, server.guest.agent_log)
@@ -146,3 +131,47 @@ def test_casts_to_the_conductor_carry_no_context_of_another_era(old: OldServer) 
     times = [cast["args"]["sent"] for cast in casts if cast["method"] == "heartbeat"]
     assert all(isinstance(sent, float) for sent in times)
     assert times == sorted(set(times)), "`sent` must grow"
+
+
+@pytest.mark.parametrize("old", [KILO], indirect=True, ids=["kilo"])
+@pytest.mark.parametrize("method", METHODS)
+def test_the_outcome_of_each_method_of_kilo_is_the_documented_one(old: OldServer, method: str) -> None:
+    sent, outcome = METHODS[method], TABLE[method]["mariadb"]
+    if outcome != ANSWERS:
+        return refused(old, sent, method, outcome)
+    if sent.is_call:
+        assert sent.answers is not None, "docs/rpc.md says that it answers: say in kilo.py what an answer looks like"
+        assert sent.answers(old.call(method, **sent.arguments))
+        return
+    assert sent.effect is not None, "docs/rpc.md says that it answers: say in kilo.py what is to be seen then"
+    effect = sent.effect
+    assert not effect(old)
+    old.peer.cast(old.id, method, **sent.arguments)
+    wait_until(f"{method} to take effect", lambda: effect(old), CAST_SECONDS, old.server.guest.agent_log)
+
+
+def refused(old: OldServer, sent: Kilo, method: str, outcome: str) -> None:
+    remote, text = refusal(outcome, method, "mariadb")
+    if sent.is_call:
+        failure = old.peer.call(old.id, method, **sent.arguments).failure
+        assert failure is not None
+        assert (failure["class"], failure["message"]) == (remote.removesuffix("_Remote"), text)
+        return
+    before = log_count(old.server, text)
+    old.peer.cast(old.id, method, **sent.arguments)
+    wait_until("the refusal", lambda: log_count(old.server, text) > before, CAST_SECONDS)
+
+
+@pytest.mark.parametrize("old", [KILO], indirect=True, ids=["kilo"])
+def test_a_volume_is_resized_as_kilo_does_it(old: OldServer) -> None:
+    volume = {"device_path": DEVICE, "mount_point": MOUNT_POINT}
+    old.call("stop_db", do_not_start_on_reboot=True)
+    assert old.call("unmount_volume", **volume) is None
+    assert not mounted(old.server)
+    assert old.call("resize_fs", **volume) is None
+    assert old.call("mount_volume", **volume) is None
+    assert mounted(old.server)
+    assert old.call("reset_configuration", configuration={"config_contents": CONFIGURATION}) is None
+    assert old.call("start_db_with_conf_changes", config_contents=CONFIGURATION) is None
+    assert old.call("restart") is None
+    assert old.server.can_log_in("owner", old.password)

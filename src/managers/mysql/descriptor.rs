@@ -1,12 +1,13 @@
 //! Fixed facts of the family's three datastores.
 
-use crate::managers::Descriptor;
-use crate::managers::descriptor::{GALERA_METHODS, OTHER_CLUSTER_METHODS};
+use crate::managers::{Descriptor, Facet};
 
 const IGNORE_USERS: &[&str] = &["os_admin", "root"];
 
 // Trove's list for mysql, and what Kilo had for a data directory that is the volume itself. `sys` came to MariaDB after Trove's lists.
 const IGNORE_DBS: &[&str] = &["mysql", "information_schema", "performance_schema", "sys", "lost+found", "#mysql50#lost+found"];
+
+const FOREIGN: &[Facet] = &[Facet::SelfUpdate, Facet::MongoDbCluster, Facet::RedisCluster, Facet::CassandraCluster, Facet::VerticaCluster];
 
 const BASE: Descriptor = Descriptor {
     name: "mysql",
@@ -17,7 +18,7 @@ const BASE: Descriptor = Descriptor {
     mount_point: "/var/lib/mysql",
     ignore_users: IGNORE_USERS,
     ignore_dbs: IGNORE_DBS,
-    absent_methods: &[OTHER_CLUSTER_METHODS, GALERA_METHODS],
+    absent: &[FOREIGN, &[Facet::GaleraCluster]],
 };
 
 /// MySQL.
@@ -31,6 +32,6 @@ pub static MARIADB: Descriptor = Descriptor {
     name: "mariadb",
     services: &["mariadb", "mysql", "mysqld", "mysql-server"],
     packages: &["mariadb-server"],
-    absent_methods: &[OTHER_CLUSTER_METHODS],
+    absent: &[FOREIGN],
     ..BASE
 };

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use serde_json::Value;
 
 use crate::error::Result;
-use crate::model::{LastTxn, Opaque, Overrides, ReplicaContext, ReplicaInfo};
+use crate::model::{BackupMetadata, LastTxn, Opaque, Overrides, ReplicaContext, ReplicaInfo};
 use crate::op::Op;
 
 /// One way for instances to follow each other. Every change can be repeated: what an attempt that was cut off has done is found done.
@@ -29,6 +29,12 @@ pub trait ReplicationStrategy: Send + Sync + fmt::Debug {
     /// # Errors
     /// This instance is no source.
     async fn context(&self, op: &Op) -> Result<ReplicaContext>;
+
+    /// Where a backup of this source is, in the strategy's own words, from what was kept with it; goes with the context to a replica made of it.
+    ///
+    /// # Errors
+    /// The server refused.
+    async fn place_of_backup(&self, op: &Op, metadata: &BackupMetadata) -> Result<Opaque>;
 
     /// Makes this instance follow another one, and waits until it does.
     ///

@@ -6,7 +6,7 @@ use super::memory::Memory;
 use super::progress::Wait;
 use super::server::Server;
 use super::start::{self, Start};
-use super::strategy::{MySqlReplication, WAIT};
+use super::strategy::{MySqlReplication, Positioning, WAIT};
 use crate::error::{Error, Result, ResultExt};
 use crate::model::{Overrides, ReplicaInfo, ReplicationUser};
 use crate::op::Op;
@@ -55,7 +55,12 @@ async fn follow(
     start::apply(op, &mut server, start).await?;
     let own = server.own(op).await?.map(|own| own.text());
     strategy.remember(&Memory { own_at_attach: own, ..strategy.memory()? })?;
-    let target = Target { source: &info.context.source, user, tls: info.tls, place: start::place(start) };
+    // A server forgets its place when its source is named, even the same one.
+    let place = match (strategy.positioning, start) {
+        (Positioning::Binlog, Start::Here) => server.following(op).await?.and_then(|following| following.applied),
+        _ => start::place(start).cloned(),
+    };
+    let target = Target { source: &info.context.source, user, tls: info.tls, place: place.as_ref() };
     let sql = server.dialect.change_source(strategy.positioning, &target);
     server.run(op, "name the source", &sql).await?;
     let begin = server.dialect.start();

@@ -2,11 +2,13 @@
 
 use serde_json::{Map, json};
 
+use super::coordinates::Coordinates;
 use super::strategy::{MySqlReplication, Positioning};
 use super::user;
 use crate::error::{Error, Result};
-use crate::model::{Opaque, ReplicaContext, Source};
+use crate::model::{BackupMetadata, Opaque, ReplicaContext, Source};
 use crate::op::Op;
+use crate::system::mysql::SqlText;
 
 /// Key of MariaDB's position (Trove's own, since 2024).
 pub(super) const GTID_POS: &str = "gtid_pos";
@@ -17,6 +19,37 @@ pub(super) const LOG_FILE: &str = "log_file";
 pub(super) const LOG_POSITION: &str = "log_position";
 /// Key of the place in the log of the source before this one that is the same state of the data.
 pub(super) const LEFT: &str = "left";
+
+/// Key of the transactions a backup has.
+pub(super) const BACKUP_GTID: &str = "backup_gtid";
+
+/// See [`crate::strategies::replication::ReplicationStrategy::place_of_backup`]. A copy of the server's files has a note of it as well, and a
+/// dump of MySQL its GTIDs; a dump of MariaDB only says where it is in the log.
+pub(super) async fn of_backup(strategy: &MySqlReplication, op: &Op, metadata: &BackupMetadata) -> Result<Opaque> {
+    let value = |key: &str| metadata.get(key).filter(|text| !text.is_empty());
+    let place = || Some(Coordinates { file: value("binlog_file")?.clone(), place: value("binlog_position")?.parse().ok()? });
+    let mut told = Map::new();
+    if strategy.positioning == Positioning::Binlog {
+        if let Some(place) = place() {
+            told.insert(LOG_FILE.into(), json!(place.file));
+            told.insert(LOG_POSITION.into(), json!(place.place));
+        }
+        return Ok(Opaque(told));
+    }
+    if let Some(gtid) = value("gtid") {
+        told.insert(BACKUP_GTID.into(), json!(gtid));
+    } else if let Some(place) = place() {
+        let mut server = strategy.server(op).await?;
+        if server.dialect.0.is_mariadb() {
+            let sql = SqlText::new("SELECT BINLOG_GTID_POS(").literal(&place.file).raw(", ").number(place.place).raw(")");
+            if let Some(gtid) = server.column(op, "ask which GTID a place in the log is", &sql).await?.pop() {
+                told.insert(BACKUP_GTID.into(), json!(gtid));
+            }
+        }
+        server.close().await;
+    }
+    Ok(Opaque(told))
+}
 
 /// See [`crate::strategies::replication::ReplicationStrategy::context`].
 pub(super) async fn of(strategy: &MySqlReplication, op: &Op) -> Result<ReplicaContext> {

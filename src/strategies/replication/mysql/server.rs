@@ -41,8 +41,8 @@ impl<'a> Server<'a> {
 
     /// The first column of a statement's rows.
     pub(super) async fn column(&mut self, op: &Op, action: &str, sql: &SqlText) -> Result<Vec<String>> {
-        let rows: Vec<Option<String>> = self.session.rows(op, action, sql).await?;
-        Ok(rows.into_iter().flatten().collect())
+        let rows: Vec<Row> = self.session.rows(op, action, sql).await?;
+        Ok(rows.iter().filter_map(|row| row.get_opt::<Option<String>, _>(0)?.ok()?).collect())
     }
 
     /// A global variable; empty when it is not set.

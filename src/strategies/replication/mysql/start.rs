@@ -1,6 +1,6 @@
 //! Where a replica starts: found out, and checked, before anything changes.
 
-use super::context::{GTID_EXECUTED, GTID_POS, LEFT, LOG_FILE, LOG_POSITION};
+use super::context::{BACKUP_GTID, GTID_EXECUTED, GTID_POS, LEFT, LOG_FILE, LOG_POSITION};
 use super::coordinates::{BackupPlace, Coordinates};
 use super::gtid_position::GtidPosition;
 use super::gtid_set::GtidSet;
@@ -37,7 +37,7 @@ pub(super) async fn find(strategy: &MySqlReplication, op: &Op, server: &mut Serv
     // An attempt that was cut off, or the same call again.
     let named = following.as_ref().is_some_and(|following| following.host == source.host && following.port == source.port);
     match (strategy.positioning, info.dataset.is_some()) {
-        (Positioning::Gtid, true) if server.dialect.0.is_mariadb() => restored_position(strategy, op, server).await,
+        (Positioning::Gtid, true) if server.dialect.0.is_mariadb() => restored_position(strategy, op, server, &info.context.log_position).await,
         (Positioning::Gtid, true) => restored_set(strategy, op, server, info).await,
         (Positioning::Gtid, false) if server.dialect.0.is_mariadb() => reached_position(op, server, &info.context.log_position).await,
         (Positioning::Gtid, false) => reached_set(op, server, &info.context.log_position).await,
@@ -55,7 +55,8 @@ async fn restored_set(strategy: &MySqlReplication, op: &Op, server: &mut Server<
     let executed = server.executed(op).await?;
     let own = executed.of(&server.identity(op).await?);
     let told = info.dataset.as_ref().and_then(|dataset| dataset.log_executed_gtid_set.clone()).filter(|text| !text.trim().is_empty());
-    let noted = || Ok::<_, Error>(BackupPlace::read(strategy.host.data_dir())?.and_then(|place| place.gtid));
+    let kept = || info.context.log_position.text(BACKUP_GTID).map(str::to_owned);
+    let noted = || Ok::<_, Error>(BackupPlace::read(strategy.host.data_dir())?.and_then(|place| place.gtid).or_else(kept));
     let set = match told.map_or_else(noted, |told| Ok(Some(told)))? {
         Some(text) => GtidSet::parse(&text)?,
         // A dump brings its GTIDs itself: what this server has and has not done itself.
@@ -69,12 +70,13 @@ async fn restored_set(strategy: &MySqlReplication, op: &Op, server: &mut Server<
     Ok(if done { Start::Here } else { Start::Set(set) })
 }
 
-async fn restored_position(strategy: &MySqlReplication, op: &Op, server: &mut Server<'_>) -> Result<Start> {
+async fn restored_position(strategy: &MySqlReplication, op: &Op, server: &mut Server<'_>, told: &Opaque) -> Result<Start> {
     let reached = server.position(op, "gtid_slave_pos").await?;
     let own = server.own(op).await?.map(|own| own.text()).unwrap_or_default();
-    let position = match BackupPlace::read(strategy.host.data_dir())? {
+    let position = match (BackupPlace::read(strategy.host.data_dir())?, told.text(BACKUP_GTID)) {
         // A source that had no transaction yet.
-        Some(place) if place.coordinates.is_some() => GtidPosition::parse(&place.gtid.unwrap_or_default())?,
+        (Some(place), _) if place.coordinates.is_some() => GtidPosition::parse(&place.gtid.unwrap_or_default())?,
+        (_, Some(told)) => GtidPosition::parse(told)?,
         _ if !reached.is_empty() => reached.clone(),
         _ => return Err(no_note("which GTID")),
     };

@@ -14,7 +14,7 @@ use super::server::Server;
 use super::status::Following;
 use super::{attach, context, detach, progress, user};
 use crate::error::{Error, Result};
-use crate::model::{LastTxn, Opaque, Overrides, ReplicaContext, ReplicaInfo};
+use crate::model::{BackupMetadata, LastTxn, Opaque, Overrides, ReplicaContext, ReplicaInfo};
 use crate::op::Op;
 use crate::strategies::replication::ReplicationStrategy;
 
@@ -109,6 +109,10 @@ impl ReplicationStrategy for MySqlReplication {
 
     async fn context(&self, op: &Op) -> Result<ReplicaContext> {
         context::of(self, op).await
+    }
+
+    async fn place_of_backup(&self, op: &Op, metadata: &BackupMetadata) -> Result<Opaque> {
+        context::of_backup(self, op, metadata).await
     }
 
     async fn attach(&self, op: &Op, info: &ReplicaInfo, config: Option<&Overrides>) -> Result<()> {

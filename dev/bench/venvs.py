@@ -1,6 +1,6 @@
-"""The two Python environments, made once and cached: the controller's client and the Python guest agent.
+"""Two Python environments with Trove, made once and cached: the controller's client of the benchmarks, and Trove 12.1.0.
 
-Standard library only: this module runs before any environment exists.
+`python3 -m bench.venvs` prints the Python of the latter. Standard library only: this module runs before any environment exists.
 """
 
 import contextlib
@@ -12,7 +12,7 @@ import subprocess
 import sys
 
 CACHE = pathlib.Path("/var/cache/trove-guestagent-dev")
-CONSTRAINTS = pathlib.Path(__file__).resolve().parent.parent / "constraints.txt"
+CONSTRAINTS = pathlib.Path(__file__).resolve().parents[2] / "benches/agent/constraints.txt"
 COMPLETE = "recipe-complete"
 
 CONTROLLER_TROVE = "trove==26.0.0"
@@ -28,14 +28,14 @@ CINDERCLIENT_V2 = {
 
 def controller() -> pathlib.Path:
     """Path of the environment with Trove 26.0.0 and the oslo.messaging it brings."""
-    return _ensure("controller", [["-c", str(CONSTRAINTS), CONTROLLER_TROVE]], {})
+    return _ensure("controller", [[CONTROLLER_TROVE]], {})
 
 
 def python_agent() -> pathlib.Path:
-    """Path of the environment with the Python guest agent, Trove 12.1.0."""
+    """Path of the environment with Trove 12.1.0: the Python guest agent, and the guest API of its controller."""
     steps = [
-        ["-c", str(CONSTRAINTS), CONTROLLER_TROVE],
-        ["-c", str(CONSTRAINTS), *AGENT_EXTRAS],
+        [CONTROLLER_TROVE],
+        [*AGENT_EXTRAS],
         ["--no-deps", AGENT_TROVE],
     ]
     return _ensure("python-agent", steps, CINDERCLIENT_V2)
@@ -58,7 +58,7 @@ def _make(venv: pathlib.Path, pip_steps: list[list[str]], files: dict[str, str])
         shutil.rmtree(venv)
     _check_call([sys.executable, "-m", "venv", str(venv)])
     for step in pip_steps:
-        _check_call([str(venv / "bin/pip"), "install", "--quiet", "--disable-pip-version-check", *step])
+        _check_call([str(venv / "bin/pip"), "install", "--quiet", "--disable-pip-version-check", "-c", str(CONSTRAINTS), *step])
     (site_packages,) = venv.glob("lib/python3*/site-packages")
     for relative, text in files.items():
         path = site_packages / relative
@@ -82,3 +82,7 @@ def _locked(path: pathlib.Path):
     with path.open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
+
+
+if __name__ == "__main__":
+    print(python_agent() / "bin/python")
