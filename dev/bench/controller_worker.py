@@ -8,6 +8,8 @@ from typing import Any
 import guest_api
 from guest_api import TENANT
 
+from trove.backup import models as backup_models
+from trove.backup import state as backup_state
 from trove.common import cfg, constants, template
 from trove.datastore import models as datastore_models
 from trove.extensions.common import common as extensions
@@ -70,6 +72,80 @@ def prepare(instance_id: str, memory_mb: int, databases: list[Any], users: list[
     guest_api.guest(instance_id, "DBaaSInstanceCreate").prepare(memory_mb, **arguments)
 
 
+def use_token(token: str) -> None:
+    """From now on requests carry this token: one that a real Swift knows."""
+    guest_api.AUTH_TOKEN = token
+
+
+def create_backup(instance_id: str, swift_url: str, parent_id: str | None) -> str:
+    """The row of a backup and the cast that has it made, as the task manager sends it. Returns its id."""
+    version = _version_of(instance_id)
+    backup = backup_models.DBBackup.create(
+        name="bench",
+        description="",
+        tenant_id=TENANT,
+        state=backup_state.BackupState.NEW,
+        instance_id=instance_id,
+        parent_id=parent_id,
+        datastore_version_id=version.id,
+        deleted=False,
+    )
+    parent = backup_models.DBBackup.find_by(id=parent_id) if parent_id else None
+    info = {
+        "id": backup.id,
+        "name": backup.name,
+        "description": backup.description,
+        "instance_id": instance_id,
+        "backup_type": backup.backup_type,
+        "checksum": backup.checksum,
+        "parent": {"location": parent.location, "checksum": parent.checksum} if parent else None,
+        "datastore": version.manager,
+        "datastore_version": version.name,
+        "swift_container": "database_backups",
+        "storage_driver": "swift",
+        "swift_url": swift_url,
+    }
+    guest_api.guest(instance_id, "DBaaSBackupCreate").create_backup(info)
+    return backup.id
+
+
+def replication_config(instance_id: str, role: str) -> str:
+    """Trove's own configuration of a `replica` or a `source`."""
+    flavor = {"ram": 1024, "name": "bench", "id": "1", "vcpus": 1, "disk": 1}
+    rendered = {"replica": template.ReplicaConfigTemplate, "source": template.ReplicaSourceConfigTemplate}[role]
+    return rendered(_version_of(instance_id), flavor, instance_id).render()
+
+
+def replication_snapshot(instance_id: str, swift_url: str) -> dict[str, Any]:
+    """A snapshot of a source, as the task manager has it made for a replica (trove/taskmanager/models.py: get_replication_master_snapshot);
+    `snapshot` and `backup_info` of the replica's `prepare`."""
+    guest, version = guest_api.guest(instance_id), _version_of(instance_id)
+    assert guest.backup_required_for_replication() is True
+    info: dict[str, Any] = {
+        "name": "Replication snapshot",
+        "description": "Backup image used to initialize replication slave",
+        "instance_id": instance_id,
+        "parent_id": None,
+        "tenant_id": TENANT,
+        "state": backup_state.BackupState.NEW,
+        "datastore_version_id": version.id,
+        "deleted": False,
+        "replica_number": 1,
+        "backup_info": {},
+        "storage_driver": "swift",
+    }
+    columns = {name: value for name, value in info.items() if name not in ("replica_number", "backup_info", "storage_driver")}
+    backup = backup_models.DBBackup.create(**columns)
+    info.update({"id": backup.id, "datastore": version.manager, "datastore_version": version.name, "swift_url": swift_url})
+    snapshot = guest.get_replication_snapshot(info, replication_config(instance_id, "source"))
+    snapshot["config"] = replication_config(instance_id, "replica")
+    snapshot["dataset"].update(info["backup_info"])
+    done = backup_models.DBBackup.find_by(id=backup.id)
+    restore = {"id": backup.id, "location": done.location, "type": done.backup_type, "checksum": done.checksum}
+    restore.update({"state": done.state, "storage_driver": "swift", "swift_url": swift_url})
+    return {"snapshot": snapshot, "backup_info": restore}
+
+
 def instance_status(instance_id: str) -> dict[str, Any]:
     """What `GET /instances/ID` derives its status from."""
     status = models.InstanceServiceStatus.find_by(instance_id=instance_id)
@@ -91,4 +167,4 @@ def _version_of(instance_id: str) -> Any:
 
 
 if __name__ == "__main__":
-    guest_api.serve(create_instance, render_template, prepare, instance_status)
+    guest_api.serve(create_instance, render_template, prepare, use_token, create_backup, replication_snapshot, replication_config, instance_status)

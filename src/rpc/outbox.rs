@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
@@ -37,23 +38,24 @@ impl Outbox {
         Outbox { publisher, patience, dead: Arc::default(), tracker: TaskTracker::new() }
     }
 
-    /// Sends letters in their order, and closes the journal entry they belong to. Returns at once.
-    pub(super) fn post(&self, letters: Vec<Letter>, ticket: Option<Ticket>) {
+    /// Sends letters in their order, and closes the journal entry they belong to. Returns at once; the handle ends when they are with the broker.
+    pub(super) fn post(&self, letters: Vec<Letter>, ticket: Option<Ticket>) -> Option<JoinHandle<()>> {
         if letters.is_empty() {
-            return finish(ticket);
+            finish(ticket);
+            return None;
         }
         let outbox = self.clone();
-        self.tracker.spawn(async move { outbox.send(&letters, ticket).await }.in_current_span());
+        Some(self.tracker.spawn(async move { outbox.send(&letters, ticket).await }.in_current_span()))
     }
 
     /// Notes in the journal that the operation has ended, then does what [`Self::post`] does.
-    pub(super) fn end(&self, letters: Vec<Letter>, mut ticket: Option<Ticket>) {
+    pub(super) fn end(&self, letters: Vec<Letter>, mut ticket: Option<Ticket>) -> Option<JoinHandle<()>> {
         if !letters.is_empty()
             && let Some(Err(error)) = ticket.as_mut().map(|ticket| ticket.end(&letters))
         {
             tracing::error!(%error, "failed to note the end of an operation; it may be reported as cut short if the agent ends now");
         }
-        self.post(letters, ticket);
+        self.post(letters, ticket)
     }
 
     /// Sends one letter that is worth nothing later.

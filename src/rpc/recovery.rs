@@ -14,9 +14,12 @@ impl RpcServer {
     /// Tells what was not told, runs what was not begun, and of what was begun runs again what does no harm and reports the rest. Everything
     /// is on its lane when this returns, and so comes before new messages.
     pub fn recover(&self, left: Left) {
-        for (letters, ticket) in left.untold {
-            self.desk.outbox.post(letters, Some(ticket));
-        }
+        let untold: Vec<_> = left.untold.into_iter().filter_map(|(letters, ticket)| self.desk.outbox.post(letters, Some(ticket))).collect();
+        let stop = self.desk.stop.clone();
+        // The end of an earlier backup may be among them, and must be told before the next one begins.
+        self.lanes.submit(Lane::Backup, async move {
+            stop.run_until_cancelled(futures_util::future::join_all(untold)).await;
+        });
         let mut prepares = false;
         for found in left.open {
             tracing::warn!(method = found.entry.method, stage = ?found.stage, "an accepted operation was left open when the agent ended");

@@ -11,7 +11,7 @@ use tracing::Instrument;
 
 use super::crypto::InstanceKey;
 use super::dispatch::{Answer, Dispatcher};
-use super::method::Resume;
+use super::method::{Lane, Resume};
 use super::outbox::Outbox;
 use super::reply::ReplyTo;
 use super::request::Request;
@@ -61,18 +61,21 @@ impl Desk {
         }
         if accepted.is_too_late() {
             tracing::warn!("not run: its caller had given up before its turn came");
-            return self.outbox.end(Vec::new(), accepted.ticket);
+            self.outbox.end(Vec::new(), accepted.ticket);
+            return;
         }
         if let Some(Err(error)) = accepted.ticket.as_mut().map(Ticket::start) {
             tracing::error!(%error, "failed to note the start of an operation; it is not run");
             let answer = Answer { outcome: Err(error), casts: Vec::new() };
-            return self.tell(answer, accepted.reply_to.as_ref(), accepted.keep_alive, accepted.ticket).await;
+            self.tell(answer, accepted.reply_to.as_ref(), accepted.keep_alive, accepted.ticket).await;
+            return;
         }
         let patience = accepted.deadline.map(|deadline| Duration::from_secs_f64((deadline - journal::now()).max(0.0)));
         let Accepted { request, context, reply_to, keep_alive, ticket, recovered, .. } = accepted;
         // One that is finished although its caller has gone takes the time it needs.
         let patience = patience.filter(|left| recovered.is_none() || !left.is_zero());
         let op = Op::new(self.operations.child_token(), context).for_at_most(patience);
+        let lane = request.properties().lane;
         let resume = request.properties().after_interruption;
         if recovered.is_some() && request.properties().works_in_the_database() {
             self.dispatcher.database_is_up(&op).await;
@@ -105,23 +108,43 @@ impl Desk {
             let advice = "look at the instance and repeat the call".to_owned();
             answer.outcome = Err(Error::Interrupted { method: method.to_owned(), advice });
         }
-        self.tell(answer, reply_to.as_ref(), keep_alive, ticket).await;
+        let sending = self.tell(answer, reply_to.as_ref(), keep_alive, ticket).await;
+        self.in_order(lane, sending).await;
+    }
+
+    /// What tells of a backup's end leaves before the next backup begins: the conductor drops what is older than the last it has seen.
+    async fn in_order(&self, lane: Lane, sending: Option<JoinHandle<()>>) {
+        if let (Lane::Backup, Some(sending)) = (lane, sending) {
+            tokio::select! {
+                // Cancel-safe: the letters are in the journal.
+                _ = sending => {}
+                () = self.stop.cancelled() => {}
+            }
+        }
     }
 
     /// Answers for a request that the agent's last life had begun and that is not run again.
     pub(super) async fn report(self, accepted: Accepted) {
         let Accepted { request, context, reply_to, keep_alive, ticket, .. } = accepted;
         let op = Op::new(self.operations.child_token(), context);
-        self.tell(self.dispatcher.interrupted(&op, &request).await, reply_to.as_ref(), keep_alive, ticket).await;
+        let answer = self.dispatcher.interrupted(&op, &request).await;
+        let sending = self.tell(answer, reply_to.as_ref(), keep_alive, ticket).await;
+        self.in_order(request.properties().lane, sending).await;
     }
 
     /// Hands the answer to the outbox. The lane is free then.
-    pub(super) async fn tell(&self, answer: Answer, reply_to: Option<&ReplyTo>, keep_alive: KeepAlive, ticket: Option<Ticket>) {
+    pub(super) async fn tell(
+        &self,
+        answer: Answer,
+        reply_to: Option<&ReplyTo>,
+        keep_alive: KeepAlive,
+        ticket: Option<Ticket>,
+    ) -> Option<JoinHandle<()>> {
         // A keep-alive after the answer would be for nobody.
         keep_alive.end().await;
         let mut letters = reply_to.map(|to| to.letters(&answer.outcome, self.key.as_ref())).unwrap_or_default();
         letters.extend(answer.casts);
-        self.outbox.end(letters, ticket);
+        self.outbox.end(letters, ticket)
     }
 }
 

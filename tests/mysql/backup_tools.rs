@@ -167,3 +167,44 @@ fn without_xtrabackup_the_default_is_a_dump_and_an_explicit_wish_an_error() {
         std::fs::remove_dir_all(&wanted.dir).unwrap();
     });
 }
+
+#[test]
+fn a_dump_of_a_source_with_gtids_brings_them_along_and_restores_twice() {
+    run(async {
+        let base = BASE.replace("server_id = 1234", "server_id = 1234\ngtid_mode = ON\nenforce_gtid_consistency = ON\nlog_bin = binlog");
+        let source = Guest::new(Root::MySql, "gtids", |_| ());
+        source.manager.prepare_server(&source.op, &request(&base)).await.unwrap();
+        fill(&source).await;
+        let before = digest(&source).await;
+        let executed = source.column(SqlText::new("SELECT REPLACE(@@gtid_executed, '\n', '')")).await;
+        let taken = take(&source, None).await.unwrap();
+        assert!(taken.metadata["binlog_file"].starts_with("binlog."), "{:?}", taken.metadata);
+        let target = Guest::new(Root::MySql, "gtid-target", |_| ());
+        for _ in 0..2 {
+            target.manager.configure(&target.op, &restoring(&base)).await.unwrap();
+            give_back(&target, &[&taken], &RestoreTarget::Instance).await.unwrap();
+            target.manager.prepare_server(&target.op, &restoring(&base)).await.unwrap();
+            assert_eq!(digest(&target).await, before);
+            let purged = target.column(SqlText::new("SELECT REPLACE(@@gtid_executed, '\n', '')")).await;
+            assert!(purged[0].as_deref().unwrap().contains(executed[0].as_deref().unwrap()), "{purged:?}");
+        }
+        source.remove().await;
+        target.remove().await;
+    });
+}
+
+#[test]
+fn hot_backups_restore_to_a_scratch_directory_beside_the_running_server() {
+    run(async {
+        let guest = prepared(Root::MariaDb, "scratch", None).await;
+        fill(&guest).await;
+        let taken = take(&guest, None).await.unwrap();
+        let scratch = guest.dir.join("drill");
+        give_back(&guest, &[&taken], &RestoreTarget::Scratch(scratch.clone())).await.unwrap();
+        assert!(scratch.join("shop/t.ibd").exists() && scratch.join("mysql").is_dir());
+        // The instance itself has noticed nothing.
+        guest.sql(SqlText::new("INSERT INTO shop.t VALUES (9, 'x', 'y')")).await;
+        assert!(!guest.dir.join("state/restoring").exists());
+        guest.remove().await;
+    });
+}

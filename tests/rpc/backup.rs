@@ -15,8 +15,11 @@ fn options(folder: &Utf8Path) -> String {
 }
 
 fn prepare_args(guest: &Guest, backup: Value) -> Value {
-    let config =
-        format!("[mysqld]\nport={}\ninnodb_buffer_pool_size=32M\ninnodb_log_file_size=8M\n!includedir {}/etc/conf.d/\n", free_port(), guest.dir);
+    let config = format!(
+        "[mysqld]\nport={}\ninnodb_buffer_pool_size=32M\ninnodb_log_file_size=8M\n!includedir {}/etc/conf.d/\n",
+        free_port(),
+        guest.dir
+    );
     json!({"packages": [], "databases": [], "users": [], "memory_mb": 512, "device_path": null, "mount_point": guest.dir.join("data"),
            "config_contents": config, "overrides": {}, "backup_info": backup})
 }
@@ -139,7 +142,10 @@ async fn a_chain_of_three_restores_into_another_guest_and_two_at_once_follow_eac
     let folder = Folder::new();
     let (source, mut wire) = guest(folder.path()).await;
     assert_eq!(prepare(&source, &mut wire, Value::Null).await, "running");
-    sql(&source, "CREATE DATABASE d; CREATE TABLE d.t (i INT PRIMARY KEY, s TEXT); INSERT INTO d.t SELECT seq, MD5(seq) FROM mysql.seq_1_to_5000");
+    sql(
+        &source,
+        "CREATE DATABASE d; CREATE TABLE d.t (i INT PRIMARY KEY, s TEXT); INSERT INTO d.t SELECT seq, MD5(seq) FROM mysql.seq_1_to_5000",
+    );
     let mut parent = Value::Null;
     let mut last = Map::new();
     for turn in 0..3 {

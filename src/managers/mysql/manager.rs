@@ -50,6 +50,7 @@ pub struct MySqlManager {
     databases: Databases,
     root: Root,
     groups: Groups,
+    roles: Arc<Roles>,
     replication: MySqlReplication,
     backups: MySqlBackups,
 }
@@ -89,7 +90,8 @@ impl MySqlManager {
             descriptor,
             owner,
             backups,
-            replication: MySqlReplication::new(roles, &replication_strategy(descriptor, &deps.settings.datastore)),
+            replication: MySqlReplication::new(Arc::<Roles>::clone(&roles), &replication_strategy(descriptor, &deps.settings.datastore)),
+            roles,
             probe,
             lifecycle,
             accounts: Accounts { client: Arc::clone(&client), rules: Arc::clone(&rules) },
@@ -205,6 +207,7 @@ impl DatastoreManager for MySqlManager {
         self.stop(op).await?;
         // Left behind by an attempt that was cut off.
         self.configuration.clear_init_file()?;
+        self.roles.forget()?;
         self.lifecycle.ensure_directories()?;
         let contents = request.config_contents.as_deref().unwrap_or_default();
         self.configuration.write_base(op, contents).await.action("write the base configuration")?;

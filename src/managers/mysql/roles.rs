@@ -19,7 +19,7 @@ use crate::error::{Error, Result, ResultExt};
 use crate::model::Overrides;
 use crate::op::Op;
 use crate::strategies::replication::mysql::{Host, Role, RoleOptions};
-use crate::system::address;
+use crate::system::{address, files};
 
 /// The server's own names of the logs, by option: the agent decides where they are.
 const LOGS: [(&str, &str, &str); 2] = [("log_bin", "log_bin_basename", "bin"), ("relay_log", "relay_log_basename", "relay-bin")];
@@ -150,6 +150,18 @@ impl Roles {
             None => self.configuration.remove_system_change(change)?,
         }
         self.restart(op).await
+    }
+}
+
+impl Roles {
+    /// A new instance has no role, whatever this guest has been before.
+    ///
+    /// # Errors
+    /// The configuration cannot be written.
+    pub(super) fn forget(&self) -> Result<()> {
+        self.drop_role(Role::Source)?;
+        self.drop_role(Role::Replica)?;
+        files::remove(&self.memory_file())
     }
 }
 

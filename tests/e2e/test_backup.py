@@ -1,0 +1,106 @@
+"""Backups to a real Swift and back, told to the real controller's database by its real conductor."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from bench.deployment import MARIADB, MYSQL, Deployment, Kind, Server
+from bench.swift import Swift
+from bench.waiting import wait_until
+from conftest import prepared
+
+BACKUP_SECONDS = 120.0
+COLUMNS = ("state", "checksum", "location", "backup_type", "size")
+
+
+def source(deployment: Deployment, swift: Swift, kind: Kind) -> Server:
+    """A prepared guest with a key for its backups; what is planted is searched for at the end of the run."""
+    token, _ = swift.login()
+    key = f"Key-{swift.key}"
+    server = prepared(deployment, kind, secure=True, guest_options={"backup_aes_cbc_key": key, "backup_segment_max_size": "1048576"})
+    server.secrets += [token, key]
+    return server
+
+
+def row(deployment: Deployment, backup: str) -> dict[str, Any]:
+    ((*values,),) = deployment.controller.query(f"SELECT {', '.join(COLUMNS)} FROM backups WHERE id = ?", backup)
+    return dict(zip(COLUMNS, values, strict=True))
+
+
+def start_backup(deployment: Deployment, swift: Swift, server: Server, parent: str | None = None) -> str:
+    _, url = swift.login(deployment.host)
+    return deployment.controller.ask("create_backup", instance_id=server.instance.id, swift_url=url, parent_id=parent)
+
+
+def back_up(deployment: Deployment, swift: Swift, server: Server, parent: str | None = None) -> str:
+    backup = start_backup(deployment, swift, server, parent)
+    wait_until(
+        f"the end of backup {backup}", lambda: row(deployment, backup)["state"] in ("COMPLETED", "FAILED"), BACKUP_SECONDS, server.guest.agent_log
+    )
+    done = row(deployment, backup)
+    assert done["state"] == "COMPLETED", server.guest.agent_log()
+    assert len(done["checksum"]) == 32 and done["size"] > 0
+    return backup
+
+
+def restored(deployment: Deployment, swift: Swift, kind: Kind, backup: str, secrets: list[str]) -> Server:
+    """A new guest, prepared from a backup."""
+    _, url = swift.login(deployment.host)
+    done = row(deployment, backup)
+    server = deployment.launch(kind, secure=True, guest_options={"backup_aes_cbc_key": f"Key-{swift.key}"})
+    server.secrets += secrets
+    info = {"id": backup, "location": done["location"], "type": done["backup_type"], "checksum": done["checksum"]}
+    server.prepare([], [], backup_info={**info, "storage_driver": "swift", "swift_url": url})
+    return server
+
+
+def write(server: Server, value: int) -> None:
+    server.query("owner", server.owner_password, "INSERT INTO first.rows_of_mine VALUES (%s, REPEAT('x', 1000))", value)
+
+
+def rows(server: Server, password: str) -> list[tuple[object, ...]]:
+    return server.query("owner", password, "SELECT i, LENGTH(t) FROM first.rows_of_mine ORDER BY i")
+
+
+@pytest.mark.parametrize("kind", [MARIADB, MYSQL], ids=["mariadb", "mysql"])
+def test_a_backup_restores_in_another_guest(deployment: Deployment, swift: Swift, kind: Kind) -> None:
+    """MariaDB: hot, full and two incremental ones. MySQL: a dump, since its packages have no xtrabackup."""
+    server = source(deployment, swift, kind)
+    server.query("owner", server.owner_password, "CREATE TABLE first.rows_of_mine (i INT PRIMARY KEY, t TEXT)")
+    write(server, 1)
+    backup = back_up(deployment, swift, server)
+    if kind is MARIADB:
+        for value in (2, 3):
+            write(server, value)
+            backup = back_up(deployment, swift, server, backup)
+    done = row(deployment, backup)
+    assert done["backup_type"] == ("incremental" if kind is MARIADB else "full")
+    assert done["location"].split("/")[-2:][0] == "database_backups"
+    other = restored(deployment, swift, kind, backup, server.secrets)
+    # The user is the one of the backup, and so is the password.
+    assert rows(other, server.owner_password) == rows(server, server.owner_password)
+    assert [value for value, _ in rows(other, server.owner_password)] == ([1, 2, 3] if kind is MARIADB else [1])
+    other.guest.run(["systemctl", "is-enabled", kind.unit])
+
+
+def test_after_a_kill_a_backup_is_failed_and_its_segments_are_gone(deployment: Deployment, swift: Swift) -> None:
+    server = source(deployment, swift, MARIADB)
+    lock = ["mariadb", "--defaults-file=/var/lib/trove-guestagent/os_admin.cnf", "-e", "FLUSH TABLES WITH READ LOCK; SELECT SLEEP(300)"]
+    server.guest.run(["systemd-run", "--unit=lock", *lock])
+    show = [*lock[:3], "SHOW PROCESSLIST"]
+    wait_until("the lock", lambda: "SLEEP(300)" in server.guest.run(show), 30)
+    backup = start_backup(deployment, swift, server)
+    client = swift.client()
+
+    def stored() -> list[str]:
+        return [entry["name"] for entry in client.get_container("database_backups", prefix=backup)[1]]
+
+    wait_until("segments", lambda: bool(stored()), BACKUP_SECONDS, server.guest.agent_log)
+    assert row(deployment, backup)["state"] == "BUILDING"
+    server.guest.run(["kill", "-9", str(server.guest.agent_pid())])
+    wait_until("FAILED", lambda: row(deployment, backup)["state"] == "FAILED", BACKUP_SECONDS, server.guest.agent_log)
+    wait_until("the segments to go", lambda: not stored(), 30)
+    assert server.guest.run(["pgrep", "mariadb-backup"], check=False) == ""
+    server.guest.run(["systemctl", "stop", "lock"])
+    back_up(deployment, swift, server)
