@@ -127,6 +127,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::system::command::{CommandRunner, SystemCommands};
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio_util::sync::CancellationToken;
 
@@ -150,11 +151,13 @@ mod tests {
 
     #[tokio::test]
     async fn dropping_it_ends_the_whole_group() {
+        let op = op();
         let mut running = RunningCommand::start(CommandSpec::new("timeout").args(["--foreground", "1000", "sleep", "997.25"])).unwrap();
         assert!(!running.has_ended().unwrap());
         drop(running);
         let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
-        while std::process::Command::new("pgrep").args(["-f", "sleep 997.2[5]"]).output().unwrap().status.success() {
+        let looking = || SystemCommands.run(&op, CommandSpec::new("pgrep").args(["-f", "sleep 997.2[5]"]).accept(&[1]));
+        while looking().await.unwrap().code == 0 {
             assert!(tokio::time::Instant::now() < deadline, "it still runs");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }

@@ -102,6 +102,18 @@ pub(crate) async fn assert_accounts(guest: &Guest) {
     assert_eq!(accounts, [Some("localhost".to_owned())]);
 }
 
+fn assert_discreet(source: &Guest) {
+    let admin = std::fs::read_to_string(source.dir.join("state/os_admin.cnf")).unwrap();
+    let password = admin.lines().find_map(|line| line.strip_prefix("password = ")).unwrap().to_owned();
+    assert!(!logged().contains(&password), "the log shows os_admin's password");
+}
+
+fn assert_tidy(target: &Guest) {
+    for leftover in [".trove-restore", "data/.trove-private.err", "data/.trove-private.pid"] {
+        assert!(!target.dir.join("volume").join(leftover).exists(), "{leftover}");
+    }
+}
+
 async fn restored_elsewhere(source: Guest, chain: &[&Taken], before: Vec<Option<String>>) {
     let target = Guest::new(source.root, "target", |_| ());
     target.manager.prepare_server(&target.op, &request(BASE)).await.unwrap();
@@ -114,12 +126,8 @@ async fn restored_elsewhere(source: Guest, chain: &[&Taken], before: Vec<Option<
     assert_eq!(target.column(SqlText::new("SHOW DATABASES LIKE 'of_before'")).await, []);
     assert_accounts(&target).await;
     assert!(std::fs::read_to_string(target.dir.join("state/os_admin.cnf")).unwrap() != old);
-    let admin = std::fs::read_to_string(source.dir.join("state/os_admin.cnf")).unwrap();
-    let password = admin.lines().find_map(|line| line.strip_prefix("password = ")).unwrap().to_owned();
-    assert!(!logged().contains(&password), "the log shows os_admin's password");
-    for leftover in [".trove-restore", "data/.trove-private.err", "data/.trove-private.pid"] {
-        assert!(!target.dir.join("volume").join(leftover).exists(), "{leftover}");
-    }
+    assert_discreet(&source);
+    assert_tidy(&target);
     source.remove().await;
     target.remove().await;
 }

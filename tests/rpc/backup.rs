@@ -50,28 +50,9 @@ fn sql(guest: &Guest, statements: &str) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// A session that keeps a backup from ending, until it is dropped.
-struct Gate(std::process::Child);
-
-impl Gate {
-    async fn close(guest: &Guest) -> Gate {
-        let child = std::process::Command::new("mariadb")
-            .arg(format!("--defaults-file={}/state/os_admin.cnf", guest.dir))
-            .args(["-e", "FLUSH TABLES WITH READ LOCK; SELECT SLEEP(600)"])
-            .stdout(std::process::Stdio::null())
-            .spawn()
-            .unwrap();
-        until("the lock", async || sql(guest, "SHOW PROCESSLIST").contains("SLEEP(600)").then_some(())).await;
-        Gate(child)
-    }
-}
-
-impl Drop for Gate {
-    fn drop(&mut self) {
-        self.0.kill().unwrap();
-        self.0.wait().unwrap();
-    }
-}
+/// Enough that cannot be compressed for a backup to be caught in the middle.
+const BALLAST: &str = "CREATE DATABASE d; CREATE TABLE d.ballast (i INT PRIMARY KEY, b BLOB); \
+    INSERT INTO d.ballast SELECT seq, RANDOM_BYTES(1024) FROM mysql.seq_1_to_30000";
 
 async fn cast_backup(wire: &Wire, id: &str, parent: Value) {
     let info = json!({"id": id, "name": "b", "description": null, "instance_id": "i", "backup_type": null, "checksum": null, "parent": parent,
@@ -108,13 +89,20 @@ fn tools(guest: &Guest) -> String {
     String::from_utf8(found.stdout).unwrap()
 }
 
-/// A backup under way that cannot end, with segments stored.
-async fn stuck(guest: &Guest, wire: &mut Wire, folder: &Utf8Path) -> Gate {
-    let gate = Gate::close(guest).await;
+fn signal_tools(guest: &Guest, signal: Signal) {
+    for pid in tools(guest).split_whitespace() {
+        kill(Pid::from_raw(pid.parse().unwrap()), signal).unwrap();
+    }
+}
+
+/// A backup under way that has stopped, with segments stored.
+async fn stuck(guest: &Guest, wire: &mut Wire, folder: &Utf8Path) {
+    sql(guest, BALLAST);
     cast_backup(wire, &uuid::Uuid::new_v4().to_string(), Value::Null).await;
     update(wire, "BUILDING").await;
     until("segments", async || (files(folder).len() > 1).then_some(())).await;
-    gate
+    signal_tools(guest, Signal::SIGSTOP);
+    assert!(!tools(guest).is_empty(), "it was not caught in the middle");
 }
 
 async fn assert_failed(guest: &Guest, wire: &mut Wire, folder: &Utf8Path, why: &str) {
@@ -176,11 +164,10 @@ async fn after_a_kill_in_the_middle_of_a_backup_it_is_failed_and_nothing_of_it_i
     let folder = Folder::new();
     let (guest, mut wire) = guest(folder.path()).await;
     assert_eq!(prepare(&guest, &mut wire, Value::Null).await, "running");
-    let gate = stuck(&guest, &mut wire, folder.path()).await;
+    stuck(&guest, &mut wire, folder.path()).await;
     guest.kill();
     guest.start();
     assert_failed(&guest, &mut wire, folder.path(), "restarted in the middle of 'create_backup'").await;
-    drop(gate);
     back_up(&mut wire, Value::Null).await;
 }
 
@@ -189,7 +176,7 @@ async fn sigterm_fails_a_backup_and_says_so_before_the_end() {
     let folder = Folder::new();
     let (guest, mut wire) = guest(folder.path()).await;
     assert_eq!(prepare(&guest, &mut wire, Value::Null).await, "running");
-    let _gate = stuck(&guest, &mut wire, folder.path()).await;
+    stuck(&guest, &mut wire, folder.path()).await;
     guest.terminate();
     assert!(guest.ended().await.success());
     assert_failed(&guest, &mut wire, folder.path(), "cancelled").await;
@@ -201,11 +188,11 @@ async fn a_database_killed_in_the_middle_of_a_backup_fails_it() {
     let folder = Folder::new();
     let (guest, mut wire) = guest(folder.path()).await;
     assert_eq!(prepare(&guest, &mut wire, Value::Null).await, "running");
-    let gate = stuck(&guest, &mut wire, folder.path()).await;
+    stuck(&guest, &mut wire, folder.path()).await;
     let server: Value = serde_json::from_str(&std::fs::read_to_string(guest.dir.join("state/server.pid")).unwrap()).unwrap();
     kill(Pid::from_raw(i32::try_from(server["pid"].as_i64().unwrap()).unwrap()), Signal::SIGKILL).unwrap();
+    signal_tools(&guest, Signal::SIGCONT);
     assert_failed(&guest, &mut wire, folder.path(), "mariadb-backup").await;
-    drop(gate);
 }
 
 #[tokio::test(flavor = "multi_thread")]
