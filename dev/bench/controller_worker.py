@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 # First: it imports what patches the standard library.
@@ -140,7 +141,11 @@ def replication_snapshot(instance_id: str, swift_url: str) -> dict[str, Any]:
     snapshot = guest.get_replication_snapshot(info, replication_config(instance_id, "source"))
     snapshot["config"] = replication_config(instance_id, "replica")
     snapshot["dataset"].update(info["backup_info"])
-    done = backup_models.DBBackup.find_by(id=backup.id)
+    # The conductor may still be at it when the guest has answered; the task manager has a server made in the meantime.
+    deadline = time.monotonic() + 30
+    while (done := backup_models.DBBackup.find_by(id=backup.id)).state not in backup_state.BackupState.END_STATES:
+        assert time.monotonic() < deadline, done.state
+        time.sleep(0.1)
     restore = {"id": backup.id, "location": done.location, "type": done.backup_type, "checksum": done.checksum}
     restore.update({"state": done.state, "storage_driver": "swift", "swift_url": swift_url})
     return {"snapshot": snapshot, "backup_info": restore}

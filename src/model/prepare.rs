@@ -5,7 +5,7 @@ use secrecy::SecretString;
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
-use super::{DatabaseSpec, RestoreRequest, UserSpec, ReplicaInfo};
+use super::{DatabaseSpec, ReplicaInfo, RestoreRequest, UserSpec};
 
 /// Values of a configuration group: Kilo sends the rendered text of a file, later releases a dictionary.
 #[derive(Debug, Clone, PartialEq)]

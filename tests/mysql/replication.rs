@@ -134,10 +134,13 @@ impl Member {
         self.guest.sql(SqlText::new(TABLE)).await;
         for row in rows {
             let (id, word) = row.split_once('|').unwrap();
-            self.guest.sql(SqlText::new("INSERT INTO app.t VALUES (").number(id.parse::<i64>().unwrap()).raw(", ").literal(word).raw(")")).await;
+            self.guest
+                .sql(SqlText::new("INSERT INTO app.t VALUES (").number(id.parse::<i64>().unwrap()).raw(", ").literal(word).raw(")"))
+                .await;
         }
         // Accounts came with the dump, too.
-        let user = source.guest.column(SqlText::new("SELECT User FROM mysql.user WHERE User LIKE 'slave\\_%'")).await.pop().unwrap().unwrap();
+        let user =
+            source.guest.column(SqlText::new("SELECT User FROM mysql.user WHERE User LIKE 'slave\\_%'")).await.pop().unwrap().unwrap();
         self.guest.sql(SqlText::new("CREATE USER ").literal(&user).raw("@'%' IDENTIFIED BY 'Other-than-it-is-1'")).await;
     }
 
@@ -174,7 +177,12 @@ impl Member {
     }
 
     fn has_file(&self, change: &str) -> bool {
-        self.guest.dir.join("etc/conf.d").read_dir_utf8().unwrap().any(|entry| entry.unwrap().file_name().ends_with(&format!("-{change}.cnf")))
+        self.guest
+            .dir
+            .join("etc/conf.d")
+            .read_dir_utf8()
+            .unwrap()
+            .any(|entry| entry.unwrap().file_name().ends_with(&format!("-{change}.cnf")))
     }
 
     async fn replication_users(&self) -> usize {
@@ -259,7 +267,7 @@ fn a_replica_follows_keeps_its_role_and_becomes_a_stand_alone() {
         replica.write(12).await;
         source.write(13).await;
         replica.restart().await;
-        assert_eq!(replica.rows().await.len() , source.rows().await.len());
+        assert_eq!(replica.rows().await.len(), source.rows().await.len());
         assert_ne!(replica.rows().await, source.rows().await);
         let last = replica.replication().last_transaction(replica.op()).await.unwrap();
         assert_eq!((last.0, last.1), (None, 0));
@@ -335,8 +343,10 @@ fn a_failover_keeps_what_was_sent_and_the_old_source_is_told_apart() {
         best.guest.sql(SqlText::new(stop(&best))).await;
         other.guest.sql(SqlText::new(stop(&other))).await;
         old.write(99).await;
-        let (of_best, of_other) =
-            (best.replication().last_transaction(best.op()).await.unwrap(), other.replication().last_transaction(other.op()).await.unwrap());
+        let (of_best, of_other) = (
+            best.replication().last_transaction(best.op()).await.unwrap(),
+            other.replication().last_transaction(other.op()).await.unwrap(),
+        );
         assert_eq!(of_best.0, of_other.0);
         assert!(of_best.1 > of_other.1 || by == By::Binlog, "{of_best:?} {of_other:?}");
         old.guest.manager.stop(old.op()).await.unwrap();

@@ -12,26 +12,26 @@ use super::client::{Client, Session};
 use super::configuration::Configuration;
 use super::credentials;
 use super::databases::Databases;
+use super::descriptor::MARIADB;
 use super::foreign;
 use super::groups::Groups;
 use super::layout::{self, Layout};
-use super::names::Rules;
 use super::lifecycle::Lifecycle;
+use super::names::Rules;
 use super::probe::Probe;
 use super::restoring;
 use super::roles::Roles;
 use super::root::Root;
 use super::secure;
 use super::server::ServerProgram;
-use super::descriptor::MARIADB;
 use crate::config::DatastoreSettings;
 use crate::error::{Error, Result, ResultExt};
 use crate::managers::{Backups, ConfigGroups, DatabaseAdmin, DatastoreManager, Deps, Descriptor, RootAccess, StatusProbe, UserAdmin};
 use crate::model::PrepareRequest;
 use crate::op::Op;
-use crate::system::files;
 use crate::strategies::replication::ReplicationStrategy;
 use crate::strategies::replication::mysql::MySqlReplication;
+use crate::system::files;
 use crate::system::service::ServiceControl;
 
 /// MySQL, Percona Server or MariaDB on this guest.
@@ -72,11 +72,8 @@ impl MySqlManager {
             owner: descriptor.owner,
             wait: deps.settings.state_change_wait_time,
         });
-        let roles = Arc::new(Roles {
-            client: Arc::clone(&client),
-            configuration: Arc::clone(&configuration),
-            lifecycle: Arc::clone(&lifecycle),
-        });
+        let roles =
+            Arc::new(Roles { client: Arc::clone(&client), configuration: Arc::clone(&configuration), lifecycle: Arc::clone(&lifecycle) });
         let owner = Owner { service: Arc::clone(&deps.service), name: descriptor.owner };
         let backups = MySqlBackups {
             settings: Arc::clone(&deps.settings),

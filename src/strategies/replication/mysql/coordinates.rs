@@ -26,7 +26,8 @@ impl Coordinates {
     /// # Errors
     /// It is none.
     pub(super) fn parse(text: &str) -> Result<Coordinates> {
-        let parsed = text.trim().rsplit_once(':').and_then(|(file, place)| Some(Coordinates { file: file.to_owned(), place: place.parse().ok()? }));
+        let parsed =
+            text.trim().rsplit_once(':').and_then(|(file, place)| Some(Coordinates { file: file.to_owned(), place: place.parse().ok()? }));
         parsed
             .filter(|found| found.number().is_some())
             .ok_or_else(|| Error::invalid(format!("'{}' is not a place in a binary log", text.escape_debug())))
@@ -101,7 +102,9 @@ mod tests {
 
     #[test]
     fn the_note_of_a_backup_may_have_many_lines() {
-        let many = BackupPlace::parse("mysql-bin.000003\t157\t3e11fa47-71ca-11e1-9e33-c80aa9429562:1-5,\n4d2b1c30-71ca-11e1-9e33-c80aa9429562:1-3\n");
+        let many = BackupPlace::parse(
+            "mysql-bin.000003\t157\t3e11fa47-71ca-11e1-9e33-c80aa9429562:1-5,\n4d2b1c30-71ca-11e1-9e33-c80aa9429562:1-3\n",
+        );
         assert_eq!(many.coordinates.unwrap().to_string(), "mysql-bin.000003:157");
         assert_eq!(many.gtid.unwrap(), "3e11fa47-71ca-11e1-9e33-c80aa9429562:1-5,4d2b1c30-71ca-11e1-9e33-c80aa9429562:1-3");
         let maria = BackupPlace::parse("mariadb-bin.000001\t328\t0-1-5\n");

@@ -9,7 +9,7 @@ use super::gtid_position::GtidPosition;
 use super::gtid_set::GtidSet;
 use super::host::Role;
 use super::memory::{Handover, Memory};
-use super::progress::{errant, Wait};
+use super::progress::{Wait, errant};
 use super::server::Server;
 use super::status::Following;
 use super::strategy::{MySqlReplication, Positioning, WAIT};
@@ -54,7 +54,10 @@ pub(super) async fn run(strategy: &MySqlReplication, op: &Op, for_failover: bool
 /// Notes where the source was left, and leaves it.
 async fn leave(strategy: &MySqlReplication, op: &Op, server: &mut Server<'_>, following: &Following) -> Result<()> {
     if let Some(errant) = errant(strategy, op, server, None).await? {
-        tracing::error!(transactions = errant, "this replica has transactions that its source never had: others that follow it get them, too");
+        tracing::error!(
+            transactions = errant,
+            "this replica has transactions that its source never had: others that follow it get them, too"
+        );
     }
     let sql = server.dialect.stop();
     server.run(op, "stop replication", &sql).await?;
@@ -94,7 +97,13 @@ async fn drain(strategy: &MySqlReplication, op: &Op, server: &mut Server<'_>, at
 }
 
 /// What was received and is not applied, in words.
-async fn unapplied(strategy: &MySqlReplication, op: &Op, server: &mut Server<'_>, following: &Following, idle: &mut Idle) -> Result<Option<String>> {
+async fn unapplied(
+    strategy: &MySqlReplication,
+    op: &Op,
+    server: &mut Server<'_>,
+    following: &Following,
+    idle: &mut Idle,
+) -> Result<Option<String>> {
     match strategy.positioning {
         Positioning::Gtid if server.dialect.0.is_mariadb() => {
             let rest = GtidPosition::parse(&following.received_position)?.beyond(&server.position(op, "gtid_slave_pos").await?);

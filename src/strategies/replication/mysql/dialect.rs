@@ -201,7 +201,10 @@ mod tests {
             "CHANGE MASTER TO MASTER_HOST = '198.51.100.7', MASTER_PORT = 3306, MASTER_USER = 'slave_0', MASTER_PASSWORD = 'it''s', \
              MASTER_CONNECT_RETRY = 15, MASTER_SSL = 1, MASTER_SSL_VERIFY_SERVER_CERT = 0, MASTER_USE_GTID = slave_pos"
         );
-        assert!(change("10.11.14-MariaDB", Positioning::Binlog, false, Some("b.000001:4")).ends_with("MASTER_LOG_POS = 4, MASTER_USE_GTID = no"));
+        assert!(
+            change("10.11.14-MariaDB", Positioning::Binlog, false, Some("b.000001:4"))
+                .ends_with("MASTER_LOG_POS = 4, MASTER_USE_GTID = no")
+        );
         assert!(change("9.7.4", Positioning::Binlog, false, Some("b.000001:4")).ends_with("SOURCE_LOG_POS = 4, SOURCE_AUTO_POSITION = 0"));
         assert!(change("5.7.44", Positioning::Gtid, false, None).ends_with("MASTER_SSL = 0, MASTER_AUTO_POSITION = 1"));
     }

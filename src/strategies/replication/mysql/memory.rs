@@ -59,7 +59,8 @@ impl Memory {
     pub(super) fn load(path: &Utf8Path) -> Result<Memory> {
         let Some(text) = files::read_optional(path)? else { return Ok(Memory::default()) };
         // The parser's words may quote the file, which holds a password.
-        serde_json::from_str(&text).map_err(|_| Error::guest(format!("{path} is not readable any more: remove it, and attach the replicas again")))
+        serde_json::from_str(&text)
+            .map_err(|_| Error::guest(format!("{path} is not readable any more: remove it, and attach the replicas again")))
     }
 
     /// Writes it down.

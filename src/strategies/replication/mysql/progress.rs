@@ -93,7 +93,8 @@ async fn missing(op: &Op, server: &mut Server<'_>, goal: &Goal) -> Result<Option
         Goal::Place(goal) => {
             let here = server.following(op).await?.and_then(|following| following.applied);
             let reached = here.as_ref().is_some_and(|here| here.ordinal() >= goal.ordinal());
-            Ok((!reached).then(|| format!("everything from {} to {goal}", here.map_or_else(|| "nowhere".to_owned(), |here| here.to_string()))))
+            Ok((!reached)
+                .then(|| format!("everything from {} to {goal}", here.map_or_else(|| "nowhere".to_owned(), |here| here.to_string()))))
         }
     }
 }
@@ -112,7 +113,12 @@ async fn refuse_errant(strategy: &MySqlReplication, op: &Op, server: &mut Server
 
 /// Transactions this server has done by itself since it began to follow, but for those `source_has`; `None` when there are none, or nobody
 /// can tell.
-pub(super) async fn errant(strategy: &MySqlReplication, op: &Op, server: &mut Server<'_>, source_has: Option<&str>) -> Result<Option<String>> {
+pub(super) async fn errant(
+    strategy: &MySqlReplication,
+    op: &Op,
+    server: &mut Server<'_>,
+    source_has: Option<&str>,
+) -> Result<Option<String>> {
     let Some(own) = server.own(op).await? else { return Ok(None) };
     let memory = strategy.memory()?;
     let known: Vec<&str> = memory.own_at_attach.as_deref().into_iter().chain(source_has).collect();

@@ -151,7 +151,8 @@ impl Own {
                 rest.to_string()
             }
             Own::Position(position) => {
-                let rest = known.iter().try_fold(position.clone(), |rest, known| Ok::<_, Error>(rest.beyond(&GtidPosition::parse(known)?)))?;
+                let rest =
+                    known.iter().try_fold(position.clone(), |rest, known| Ok::<_, Error>(rest.beyond(&GtidPosition::parse(known)?)))?;
                 rest.to_string()
             }
         })

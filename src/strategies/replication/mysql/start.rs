@@ -37,7 +37,9 @@ pub(super) async fn find(strategy: &MySqlReplication, op: &Op, server: &mut Serv
     // An attempt that was cut off, or the same call again.
     let named = following.as_ref().is_some_and(|following| following.host == source.host && following.port == source.port);
     match (strategy.positioning, info.dataset.is_some()) {
-        (Positioning::Gtid, true) if server.dialect.0.is_mariadb() => restored_position(strategy, op, server, &info.context.log_position).await,
+        (Positioning::Gtid, true) if server.dialect.0.is_mariadb() => {
+            restored_position(strategy, op, server, &info.context.log_position).await
+        }
         (Positioning::Gtid, true) => restored_set(strategy, op, server, info).await,
         (Positioning::Gtid, false) if server.dialect.0.is_mariadb() => reached_position(op, server, &info.context.log_position).await,
         (Positioning::Gtid, false) => reached_set(op, server, &info.context.log_position).await,
@@ -48,7 +50,9 @@ pub(super) async fn find(strategy: &MySqlReplication, op: &Op, server: &mut Serv
 }
 
 fn no_note(what: &str) -> Error {
-    Error::guest(format!("the backup this instance was restored from does not say {what} it has: the replica cannot start. Was the binary log of the source on?"))
+    Error::guest(format!(
+        "the backup this instance was restored from does not say {what} it has: the replica cannot start. Was the binary log of the source on?"
+    ))
 }
 
 async fn restored_set(strategy: &MySqlReplication, op: &Op, server: &mut Server<'_>, info: &ReplicaInfo) -> Result<Start> {
@@ -136,7 +140,9 @@ async fn same_place(op: &Op, server: &mut Server<'_>, memory: &Memory, position:
     };
     let at = Coordinates::parse(at)?;
     let refuse = |here: &str| {
-        let words = format!("this instance stands at {here}, and its new source left {source} at {at}: without GTIDs nobody can tell what is between");
+        let words = format!(
+            "this instance stands at {here}, and its new source left {source} at {at}: without GTIDs nobody can tell what is between"
+        );
         Err(Error::guest(format!("{words}. Make it anew from a backup of the new source")))
     };
     if server.identity(op).await? == source {

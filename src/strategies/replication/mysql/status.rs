@@ -70,7 +70,8 @@ impl Following {
             received_position: text(["Gtid_IO_Pos", "Gtid_IO_Pos"]).unwrap_or_default(),
             received: place(["Source_Log_File", "Master_Log_File"], ["Read_Source_Log_Pos", "Read_Master_Log_Pos"]),
             applied: place(["Relay_Source_Log_File", "Relay_Master_Log_File"], ["Exec_Source_Log_Pos", "Exec_Master_Log_Pos"]),
-            all_read: text(["Replica_SQL_Running_State", "Slave_SQL_Running_State"]).is_some_and(|state| state.contains("has read all relay log")),
+            all_read: text(["Replica_SQL_Running_State", "Slave_SQL_Running_State"])
+                .is_some_and(|state| state.contains("has read all relay log")),
         }
     }
 

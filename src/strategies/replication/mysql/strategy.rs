@@ -154,8 +154,12 @@ impl ReplicationStrategy for MySqlReplication {
 
     async fn transaction_count(&self, op: &Op) -> Result<Option<u64>> {
         let mut server = self.server(op).await?;
-        let counts = self.positioning == Positioning::Gtid && server.dialect.has_gtid_sets();
-        let count = if counts { Some(server.executed(op).await?.count()) } else { None };
+        let count = match self.positioning {
+            Positioning::Binlog => None,
+            // The numbers of a domain ascend without gaps.
+            Positioning::Gtid if server.dialect.0.is_mariadb() => Some(server.position(op, "gtid_binlog_pos").await?.last()),
+            Positioning::Gtid => Some(server.executed(op).await?.count()),
+        };
         server.close().await;
         Ok(count)
     }

@@ -44,7 +44,10 @@ pub(super) async fn ensure(op: &Op, host: &dyn Host, server: &mut Server<'_>, me
     }
     let Some(user) = &mut memory.user else { unreachable!("it was made above") };
     let account = account(&user.name);
-    let there = SqlText::new("SELECT CONVERT(User USING utf8mb4) FROM mysql.user WHERE User = ").literal(&account.user).raw(" AND Host = ").literal(&account.host);
+    let there = SqlText::new("SELECT CONVERT(User USING utf8mb4) FROM mysql.user WHERE User = ")
+        .literal(&account.user)
+        .raw(" AND Host = ")
+        .literal(&account.host);
     let exists = !server.column(op, "look for the replication account", &there).await?.is_empty();
     if !(exists && user.ready) {
         if !exists {
