@@ -128,7 +128,10 @@ impl Roles {
         let set = variables::apply(op, &mut session, &Overrides::Values(rest)).await;
         session.close().await;
         match set {
-            Ok(()) => return Ok(tracing::info!(variables = names, "the running server has the role's options now")),
+            Ok(()) => {
+                tracing::info!(variables = names, "the running server has the role's options now");
+                return Ok(());
+            }
             Err(error) if error.database_code().is_some() => {
                 tracing::info!(variables = names, reason = %error, "restarting the server: it takes the role's options at its start only");
             }

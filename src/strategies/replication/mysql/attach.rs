@@ -55,6 +55,20 @@ async fn follow(
     start::apply(op, &mut server, start).await?;
     let own = server.own(op).await?.map(|own| own.text());
     strategy.remember(&Memory { own_at_attach: own, ..strategy.memory()? })?;
+    name_source(strategy, op, &mut server, info, user, start).await?;
+    wait_until_running(op, &mut server).await?;
+    server.close().await;
+    strategy.remember(&Memory { handover: None, ..strategy.memory()? })
+}
+
+async fn name_source(
+    strategy: &MySqlReplication,
+    op: &Op,
+    server: &mut Server<'_>,
+    info: &ReplicaInfo,
+    user: &ReplicationUser,
+    start: &Start,
+) -> Result<()> {
     // A server forgets its place when its source is named, even the same one.
     let place = match (strategy.positioning, start) {
         (Positioning::Binlog, Start::Here) => server.following(op).await?.and_then(|following| following.applied),
@@ -64,13 +78,15 @@ async fn follow(
     let sql = server.dialect.change_source(strategy.positioning, &target);
     server.run(op, "name the source", &sql).await?;
     let begin = server.dialect.start();
-    server.run(op, "start replication", &begin).await?;
+    server.run(op, "start replication", &begin).await
+}
+
+async fn wait_until_running(op: &Op, server: &mut Server<'_>) -> Result<()> {
     let mut wait = Wait::new(op, "wait for replication to run", WAIT);
-    while let Some(missing) = running(op, &mut server).await? {
+    while let Some(missing) = running(op, server).await? {
         wait.next(op, missing).await?;
     }
-    server.close().await;
-    strategy.remember(&Memory { handover: None, ..strategy.memory()? })
+    Ok(())
 }
 
 /// What keeps replication from running, if it may go away.
