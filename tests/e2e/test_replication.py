@@ -16,6 +16,10 @@ from bench.swift import Swift
 from bench.waiting import wait_until
 
 SYNC_SECONDS = 60.0
+# Trove's agent_call_high_timeout, and a little.
+CALL_SECONDS = 200.0
+# When an agent is killed, after a call that takes less than a second was sent.
+KILL_AFTER_SECONDS = (0.0, 0.03, 0.06, 0.1, 0.2, 0.4)
 # Between two rows of the load.
 PAUSE_SECONDS = 0.02
 BINLOG = {"replication_strategy": "trove.guestagent.strategies.replication.mysql_binlog.MysqlBinlogReplication"}
@@ -238,6 +242,54 @@ def test_a_set_is_made_promoted_ejected_and_taken_apart(deployment: Deployment, 
     assert members.rows(other) == before | {30000001}
     accounts = client(source, "SELECT COUNT(*) FROM mysql.user WHERE User LIKE 'slave\\_%'").strip()
     assert accounts == "1", "one account for all replicas, and none of former sources"
+
+
+@pytest.mark.parametrize("kind", [MYSQL, MARIADB], ids=["mysql", "mariadb"])
+def test_an_agent_killed_while_its_role_changes_ends_whole(deployment: Deployment, swift: Swift, kind: Kind) -> None:
+    """Where the steps of a change are, is up to the clock here; tests/mysql/replication.rs ends it at every one of them."""
+    members = ReplicationSet(deployment, swift, kind, {"backup_aes_cbc_key": f"Key-{swift.key}"})
+    source, replica = members.launch(), members.launch()
+    members.password = source.secret()
+    source.prepare([{"name": "first"}], [{"name": "owner", "password": members.password, "host": "%", "databases": [{"name": "first"}]}])
+    members.read(source, "CREATE TABLE first.t (id BIGINT PRIMARY KEY, word VARCHAR(80) NOT NULL) ENGINE=InnoDB")
+    replica.instance.prepare([], [], **members.snapshot(source))
+    replica.wait_active(PREPARE_SECONDS)
+    context = source.instance.call("get_replica_context")
+    attach = {"replica_info": context, "slave_config": members.config(replica, "replica")}
+    calls: list[tuple[str, dict[str, Any]]] = [
+        ("detach_replica", {"for_failover": True}),
+        ("enable_as_master", {"replica_source_config": members.config(replica, "source")}),
+        ("demote_replication_master", {}),
+        ("attach_replica", attach),
+    ]
+    for number, seconds in enumerate(KILL_AFTER_SECONDS):
+        for method, arguments in calls:
+            killed_in(deployment, replica, seconds, method, arguments)
+            # Its caller may have had an answer or not; the same call again finds it done.
+            replica.instance.call(method, **arguments)
+        members.read(source, f"INSERT INTO first.t VALUES ({number}, 'after a kill')")
+        members.check_equal(source, [replica])
+        assert not client(replica, "SELECT 1 FROM mysql.user WHERE User LIKE 'slave\\_%' LIMIT 1 OFFSET 1")
+
+
+def killed_in(deployment: Deployment, server: Server, seconds: float, method: str, arguments: dict[str, Any]) -> None:
+    """Ends the agent so long after a call was sent; returns when the next one serves and the call has ended, well or not."""
+    pid, answers = server.guest.agent_pid(), []
+
+    def send() -> None:
+        try:
+            answers.append(server.instance.call(method, **arguments))
+        except GuestCallFailed as failure:
+            answers.append(failure)
+
+    caller = threading.Thread(target=send, daemon=True)
+    caller.start()
+    threading.Event().wait(seconds)
+    server.guest.run(["kill", "-9", str(pid)])
+    wait_until("another agent", lambda: server.guest.agent_pid() not in (0, pid), SYNC_SECONDS, server.guest.agent_log)
+    deployment.wait_consumed(server)
+    caller.join(CALL_SECONDS)
+    assert answers, f"the caller of {method} never heard of it"
 
 
 def follows(server: Server) -> bool:

@@ -1,6 +1,5 @@
 //! Replication between real servers: sources and replicas on ports of their own.
 
-use std::process::Command;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -11,14 +10,14 @@ use trove_guestagent::managers::{DatastoreManager, replication};
 use trove_guestagent::model::{Overrides, Release, ReplicaInfo};
 use trove_guestagent::op::Op;
 use trove_guestagent::strategies::replication::ReplicationStrategy;
+use trove_guestagent::system::command::{CommandRunner, CommandSpec, SystemCommands};
 
 use crate::support::{BASE, Guest, Root, logged, request, run};
 
 /// A port nobody listens on.
 fn port() -> u16 {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let free = listener.local_addr().unwrap().port();
-    free
+    listener.local_addr().unwrap().port()
 }
 
 /// What a controller renders for a replica and a source.
@@ -66,8 +65,8 @@ impl Member {
             }
         });
         let from = &template(root).await.dir;
-        let copied = Command::new("cp").args(["-a", from.join("volume").as_str(), guest.dir.as_str()]).status().unwrap();
-        assert!(copied.success());
+        let copy = CommandSpec::new("cp").args(["-a", from.join("volume").as_str(), guest.dir.as_str()]);
+        SystemCommands.run(&guest.op, copy).await.unwrap();
         // Every server has an identity of its own.
         std::fs::remove_file(guest.dir.join("volume/data/auto.cnf")).ok();
         std::fs::create_dir_all(guest.dir.join("state")).unwrap();
@@ -232,7 +231,6 @@ async fn remove(members: impl IntoIterator<Item = Member>) {
 fn with_all<F: Future<Output = ()> + Send + 'static>(test: impl Fn(Root, By) -> F + Send + 'static) {
     run(async move {
         for (root, by) in [(Root::MySql, By::Gtid), (Root::MariaDb, By::Gtid), (Root::MySql, By::Binlog), (Root::MariaDb, By::Binlog)] {
-            println!("{root:?} {by:?}");
             test(root, by).await;
         }
     });
