@@ -20,6 +20,8 @@ mod health;
 mod prepare;
 #[path = "mysql/quoting.rs"]
 mod quoting;
+#[path = "mysql/replica_set.rs"]
+mod replica_set;
 #[path = "mysql/replication.rs"]
 mod replication;
 #[path = "mysql/root.rs"]

@@ -254,15 +254,15 @@ def test_an_agent_killed_while_its_role_changes_ends_whole(deployment: Deploymen
     members.read(source, "CREATE TABLE first.t (id BIGINT PRIMARY KEY, word VARCHAR(80) NOT NULL) ENGINE=InnoDB")
     replica.instance.prepare([], [], **members.snapshot(source))
     replica.wait_active(PREPARE_SECONDS)
-    context = source.instance.call("get_replica_context")
-    attach = {"replica_info": context, "slave_config": members.config(replica, "replica")}
-    calls: list[tuple[str, dict[str, Any]]] = [
-        ("detach_replica", {"for_failover": True}),
-        ("enable_as_master", {"replica_source_config": members.config(replica, "source")}),
-        ("demote_replication_master", {}),
-        ("attach_replica", attach),
-    ]
+    configs = {role: members.config(replica, role) for role in ("source", "replica")}
     for number, seconds in enumerate(KILL_AFTER_SECONDS):
+        context = source.instance.call("get_replica_context")
+        calls: list[tuple[str, dict[str, Any]]] = [
+            ("detach_replica", {"for_failover": True}),
+            ("enable_as_master", {"replica_source_config": configs["source"]}),
+            ("demote_replication_master", {}),
+            ("attach_replica", {"replica_info": context, "slave_config": configs["replica"]}),
+        ]
         for method, arguments in calls:
             killed_in(deployment, replica, seconds, method, arguments)
             # Its caller may have had an answer or not; the same call again finds it done.
@@ -285,7 +285,7 @@ def killed_in(deployment: Deployment, server: Server, seconds: float, method: st
     caller = threading.Thread(target=send, daemon=True)
     caller.start()
     threading.Event().wait(seconds)
-    server.guest.run(["kill", "-9", str(pid)])
+    server.guest.run(["systemctl", "kill", "--signal=KILL", "trove-guestagent.service"])
     wait_until("another agent", lambda: server.guest.agent_pid() not in (0, pid), SYNC_SECONDS, server.guest.agent_log)
     deployment.wait_consumed(server)
     caller.join(CALL_SECONDS)
