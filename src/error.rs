@@ -62,6 +62,22 @@ pub enum Error {
         /// For example `User u1@%`.
         what: String,
     },
+    /// Source and replica follow different strategies.
+    #[error("Instance with replication strategy {replica} cannot replicate from instance with replication strategy {source_strategy}.")]
+    IncompatibleReplication {
+        /// This guest's.
+        replica: String,
+        /// The source's.
+        source_strategy: String,
+    },
+    /// The data of a source do not fit onto the replica's volume.
+    #[error("The target instance has only {volume}G free, but the replication snapshot contains {dataset}G of data.")]
+    NoSpaceForReplica {
+        /// GiB of the volume.
+        volume: f64,
+        /// GiB in use on the source.
+        dataset: f64,
+    },
     /// The message could not be decrypted with the instance key, or was not encrypted at all.
     #[error("{message}")]
     Crypto {
@@ -181,6 +197,8 @@ impl Error {
             Error::BadRequest { .. } => (TROVE, "BadRequest"),
             Error::InvalidValue { .. } => (BUILTINS, "ValueError"),
             Error::NotFound { .. } => (TROVE, "NotFound"),
+            Error::IncompatibleReplication { .. } => (TROVE, "IncompatibleReplicationStrategy"),
+            Error::NoSpaceForReplica { .. } => (TROVE, "InsufficientSpaceForReplica"),
             Error::Io { .. }
             | Error::Command { .. }
             | Error::Database { .. }

@@ -2,7 +2,9 @@
 
 use std::future::Future;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::{Error, Result};
@@ -18,12 +20,17 @@ pub struct Op {
     pub context: RequestContext,
     /// How far it is, while it moves bytes.
     progress: Arc<Mutex<Option<Arc<Progress>>>>,
+    /// When its caller gives up, if it is known.
+    pub deadline: Option<Instant>,
 }
+
+/// Kept back of a caller's patience, so that the answer still finds it waiting.
+const TO_ANSWER: Duration = Duration::from_secs(2);
 
 impl Op {
     /// An operation on behalf of a request.
     pub fn new(cancel: CancellationToken, context: RequestContext) -> Self {
-        Op { cancel, context, progress: Arc::default() }
+        Op { cancel, context, progress: Arc::default(), deadline: None }
     }
 
     /// An operation the agent starts by itself: boot, heartbeat probes, recovery.
@@ -39,6 +46,19 @@ impl Op {
     /// How far it is, if it moves bytes.
     pub fn shown(&self) -> Option<ProgressSnapshot> {
         self.progress.lock().expect("never poisoned: no panics while held").as_ref().map(|progress| progress.snapshot())
+    }
+
+    /// The same operation for a caller that waits only so long.
+    #[must_use]
+    pub fn for_at_most(mut self, patience: Option<Duration>) -> Self {
+        self.deadline = patience.map(|patience| Instant::now() + patience);
+        self
+    }
+
+    /// How long a wait may take: `at_most`, and not so long that the caller is gone when the answer comes.
+    pub fn patience(&self, at_most: Duration) -> Duration {
+        let left = |deadline: Instant| deadline.saturating_duration_since(Instant::now()).saturating_sub(TO_ANSWER);
+        self.deadline.map_or(at_most, |deadline| at_most.min(left(deadline)))
     }
 
     /// Waits for `future`, or for cancellation.

@@ -22,6 +22,10 @@ mod health;
 mod prepare;
 #[path = "mysql/quoting.rs"]
 mod quoting;
+#[path = "mysql/replica_set.rs"]
+mod replica_set;
+#[path = "mysql/replication.rs"]
+mod replication;
 #[path = "mysql/root.rs"]
 mod root;
 #[path = "mysql/users.rs"]

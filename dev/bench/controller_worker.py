@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 # First: it imports what patches the standard library.
@@ -121,6 +122,47 @@ def create_backup(instance_id: str, swift_url: str, parent_id: str | None) -> st
     return backup.id
 
 
+def replication_config(instance_id: str, role: str) -> str:
+    """Trove's own configuration of a `replica` or a `source`."""
+    flavor = {"ram": 1024, "name": "bench", "id": "1", "vcpus": 1, "disk": 1}
+    rendered = {"replica": template.ReplicaConfigTemplate, "source": template.ReplicaSourceConfigTemplate}[role]
+    return rendered(_version_of(instance_id), flavor, instance_id).render()
+
+
+def replication_snapshot(instance_id: str, swift_url: str) -> dict[str, Any]:
+    """A snapshot of a source, as the task manager has it made for a replica (trove/taskmanager/models.py: get_replication_master_snapshot);
+    `snapshot` and `backup_info` of the replica's `prepare`."""
+    guest, version = guest_api.guest(instance_id), _version_of(instance_id)
+    assert guest.backup_required_for_replication() is True
+    info: dict[str, Any] = {
+        "name": "Replication snapshot",
+        "description": "Backup image used to initialize replication slave",
+        "instance_id": instance_id,
+        "parent_id": None,
+        "tenant_id": TENANT,
+        "state": backup_state.BackupState.NEW,
+        "datastore_version_id": version.id,
+        "deleted": False,
+        "replica_number": 1,
+        "backup_info": {},
+        "storage_driver": "swift",
+    }
+    columns = {name: value for name, value in info.items() if name not in ("replica_number", "backup_info", "storage_driver")}
+    backup = backup_models.DBBackup.create(**columns)
+    info.update({"id": backup.id, "datastore": version.manager, "datastore_version": version.name, "swift_url": swift_url})
+    snapshot = guest.get_replication_snapshot(info, replication_config(instance_id, "source"))
+    snapshot["config"] = replication_config(instance_id, "replica")
+    snapshot["dataset"].update(info["backup_info"])
+    # The conductor may still be at it when the guest has answered; the task manager has a server made in the meantime.
+    deadline = time.monotonic() + 30
+    while (done := backup_models.DBBackup.find_by(id=backup.id)).state not in backup_state.BackupState.END_STATES:
+        assert time.monotonic() < deadline, done.state
+        time.sleep(0.1)
+    restore = {"id": backup.id, "location": done.location, "type": done.backup_type, "checksum": done.checksum}
+    restore.update({"state": done.state, "storage_driver": "swift", "swift_url": swift_url})
+    return {"snapshot": snapshot, "backup_info": restore}
+
+
 def instance_status(instance_id: str) -> dict[str, Any]:
     """What `GET /instances/ID` derives its status from."""
     status = models.InstanceServiceStatus.find_by(instance_id=instance_id)
@@ -142,4 +184,14 @@ def _version_of(instance_id: str) -> Any:
 
 
 if __name__ == "__main__":
-    guest_api.serve(create_instance, rotate_key, render_template, prepare, use_token, create_backup, instance_status)
+    guest_api.serve(
+        create_instance,
+        rotate_key,
+        render_template,
+        prepare,
+        use_token,
+        create_backup,
+        replication_snapshot,
+        replication_config,
+        instance_status,
+    )

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::Backups;
 use crate::config::{BackupSettings, Settings};
 use crate::error::{Error, Result, ResultExt};
-use crate::model::{BackupRequest, Release};
+use crate::model::{BackupMetadata, BackupRequest, Release};
 use crate::op::Op;
 use crate::progress::Progress;
 use crate::strategies::backup::{BackupJob, BackupRunner, Encoding, Limits, Parent, discard, encode, upload};
@@ -38,6 +38,8 @@ pub struct Finished {
     pub checksum: String,
     /// Where it is.
     pub location: String,
+    /// What is kept with it.
+    pub metadata: BackupMetadata,
 }
 
 /// On disk while a backup is made: what is to be deleted when the agent ends in the middle.
@@ -127,7 +129,7 @@ impl BackupEnv {
         // The store compares each segment with the manifest, and the storage the whole: of nested manifests the checksum is another one.
         let checksum = self.storage.put_manifest(op, name, &uploaded.segments, &metadata).await.action("finish the stored backup")?;
         tracing::info!(backup = job.id, "stored: {}", progress.snapshot());
-        Ok(Finished { checksum, location: self.storage.location(name) })
+        Ok(Finished { checksum, location: self.storage.location(name), metadata })
     }
 
     fn name(&self, runner: &dyn BackupRunner, encoding: &Encoding, request: &BackupRequest) -> ObjectName {

@@ -14,6 +14,7 @@ use crate::error::Result;
 use crate::model::{DatabaseSpec, Overrides, Page, PageRequest, PasswordChange, PrepareRequest, ServiceStatus, UserAttributes, UserSpec};
 use crate::op::Op;
 use crate::strategies::backup::{BackupRunner, RestoreRunner};
+use crate::strategies::replication::ReplicationStrategy;
 use crate::system::command::CommandRunner;
 use crate::system::packages::PackageManager;
 use crate::system::service::ServiceControl;
@@ -100,8 +101,8 @@ pub trait DatastoreManager: Send + Sync + fmt::Debug {
             Facet::Root => self.root().is_some(),
             Facet::Config => self.config().is_some(),
             Facet::Backup => self.backups().is_some(),
-            Facet::Replication
-            | Facet::Upgrade
+            Facet::Replication => self.replication().is_some(),
+            Facet::Upgrade
             | Facet::Logs
             | Facet::Modules
             | Facet::Tls
@@ -136,6 +137,11 @@ pub trait DatastoreManager: Send + Sync + fmt::Debug {
 
     /// Backup and restore.
     fn backups(&self) -> Option<&dyn Backups> {
+        None
+    }
+
+    /// Replication.
+    fn replication(&self) -> Option<&dyn ReplicationStrategy> {
         None
     }
 }

@@ -11,6 +11,7 @@ mod manager;
 pub mod mysql;
 pub mod prepare;
 pub mod registry;
+pub mod replication;
 pub mod restore;
 
 pub use descriptor::Descriptor;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use camino::Utf8PathBuf;
 
 use super::restore::Chain;
-use super::{DatastoreManager, RestoreTarget};
+use super::{DatastoreManager, RestoreTarget, replication};
 use crate::config::Settings;
 use crate::error::{Error, Result, ResultExt};
 use crate::model::PrepareRequest;
@@ -56,12 +56,25 @@ pub async fn run(op: &Op, manager: &dyn DatastoreManager, env: &PrepareEnv, requ
     tracing::info!("configuring the database");
     manager.prepare_server(op, request).await.action("configure the database")?;
     populate(op, manager, request).await?;
-    let root_enabled = match manager.root() {
-        Some(root) => root.is_enabled(op).await.action("look whether root is enabled")?,
-        None => false,
-    };
+    follow(op, manager, request).await?;
+    let root_enabled = is_root_enabled(op, manager).await?;
     tracing::info!("prepared");
     Ok(Outcome { root_enabled })
+}
+
+async fn is_root_enabled(op: &Op, manager: &dyn DatastoreManager) -> Result<bool> {
+    match manager.root() {
+        Some(root) => root.is_enabled(op).await.action("look whether root is enabled"),
+        None => Ok(false),
+    }
+}
+
+/// Makes a replica of an instance that was restored from its source.
+async fn follow(op: &Op, manager: &dyn DatastoreManager, request: &PrepareRequest) -> Result<()> {
+    match &request.snapshot {
+        Some(snapshot) => replication::attach(op, manager, snapshot, snapshot.config.as_ref()).await,
+        None => Ok(()),
+    }
 }
 
 /// Everything about the backup that can be wrong is found out before anything is touched. A snapshot of a volume is there already, as the volume.
@@ -80,7 +93,7 @@ fn refuse_what_is_missing(manager: &dyn DatastoreManager, request: &PrepareReque
     if request.backup_info.is_some() && manager.backups().is_none() {
         return unsupported("restore");
     }
-    if request.snapshot.is_some() {
+    if request.snapshot.is_some() && manager.replication().is_none() {
         return unsupported("attach_replica");
     }
     if request.modules.as_ref().and_then(|modules| modules.as_array()).is_some_and(|modules| !modules.is_empty()) {

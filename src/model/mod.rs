@@ -6,6 +6,7 @@ mod database;
 mod page;
 mod prepare;
 mod release;
+mod replication;
 mod status;
 mod user;
 
@@ -15,5 +16,6 @@ pub use database::DatabaseSpec;
 pub use page::{Page, PageRequest};
 pub use prepare::{Overrides, PrepareRequest};
 pub use release::{Evidence, Release};
+pub use replication::{Dataset, LastTxn, Opaque, ReplicaContext, ReplicaInfo, ReplicationUser, Source};
 pub use status::ServiceStatus;
 pub use user::{PasswordChange, UserAttributes, UserSpec};

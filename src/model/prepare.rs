@@ -5,7 +5,7 @@ use secrecy::SecretString;
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
-use super::{DatabaseSpec, RestoreRequest, UserSpec};
+use super::{DatabaseSpec, ReplicaInfo, RestoreRequest, UserSpec};
 
 /// Values of a configuration group: Kilo sends the rendered text of a file, later releases a dictionary.
 #[derive(Debug, Clone, PartialEq)]
@@ -74,7 +74,7 @@ pub struct PrepareRequest {
     pub cluster_config: Option<Value>,
     /// Replication snapshot; makes the instance a replica.
     #[serde(default)]
-    pub snapshot: Option<Value>,
+    pub snapshot: Option<Box<ReplicaInfo>>,
     /// Guest modules to apply.
     #[serde(default)]
     pub modules: Option<Value>,

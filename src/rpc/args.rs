@@ -5,7 +5,7 @@ use secrecy::SecretString;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use crate::model::{BackupRequest, DatabaseSpec, Overrides, PageRequest, PasswordChange, UserAttributes, UserSpec};
+use crate::model::{BackupRequest, DatabaseSpec, Opaque, Overrides, PageRequest, PasswordChange, ReplicaInfo, UserAttributes, UserSpec};
 
 /// No arguments. (A unit variant would refuse `args: {}`.)
 #[derive(Debug, Clone, Deserialize)]
@@ -139,6 +139,52 @@ arguments! {
         #[serde(default)] hostname: Option<String>,
         /// Database name.
         database: String,
+    }
+    /// `get_replication_snapshot`.
+    GetReplicationSnapshot {
+        /// The backup to make, as in `create_backup`; and `replica_number`, which tells whether it is made already (Kilo).
+        #[serde(default)] snapshot_info: Opaque,
+        /// Configuration of a source.
+        #[serde(default)] replica_source_config: Option<Overrides>,
+    }
+    /// `attach_replica`.
+    AttachReplica {
+        /// The context of the new source.
+        replica_info: Box<ReplicaInfo>,
+        /// Configuration of a replica.
+        #[serde(default)] slave_config: Option<Overrides>,
+    }
+    /// `attach_replication_slave`.
+    AttachReplicationSlave {
+        /// The snapshot of the new source.
+        snapshot: Box<ReplicaInfo>,
+        /// Configuration of a replica.
+        #[serde(default)] slave_config: Option<Overrides>,
+    }
+    /// `detach_replica`.
+    DetachReplica {
+        /// It is to be promoted, or to follow another source.
+        #[serde(default)] for_failover: bool,
+    }
+    /// `make_read_only`.
+    MakeReadOnly {
+        /// Nobody writes, or everybody does.
+        read_only: bool,
+    }
+    /// `enable_as_master`.
+    EnableAsMaster {
+        /// Configuration of a source.
+        #[serde(default)] replica_source_config: Option<Overrides>,
+    }
+    /// `wait_for_txn`.
+    WaitForTxn {
+        /// What a source answered to `get_latest_txn_id`.
+        #[serde(default)] txn: Option<String>,
+    }
+    /// `cleanup_source_on_replica_detach`.
+    CleanupSource {
+        /// What `detach_replica` returned.
+        replica_info: Opaque,
     }
     /// `enable_root_with_password`.
     RootPassword {

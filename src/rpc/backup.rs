@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use serde_json::Value;
-
 use super::dispatch::Dispatcher;
 use crate::error::{Error, Result};
 use crate::journal::Letter;
@@ -18,18 +16,19 @@ const NOTE: usize = 255;
 
 impl Dispatcher {
     /// BUILDING is with the broker before the work begins. COMPLETED or FAILED leaves with the answer, through the journal.
-    pub(super) async fn create_backup(&self, op: &Op, request: &BackupRequest, casts: &mut Vec<Letter>) -> Result<Value> {
+    pub(super) async fn create_backup(&self, op: &Op, request: &BackupRequest, casts: &mut Vec<Letter>) -> Result<Finished> {
         let size = volume::filesystem_stats(&self.manager.mount_point()).ok().map(|stats| stats.used);
         let building = BackupUpdate { size, ..update(request, BackupState::Building) };
         let letter = self.conductor.update_backup(&op.context, &building)?;
         op.until_cancelled("tell that the backup begins", self.conductor.publisher().publish(&letter)).await??;
         let mut kind = None;
         match self.make_backup(op, request, &mut kind).await {
-            Ok(Finished { checksum, location }) => {
+            Ok(finished) => {
+                let Finished { checksum, location, .. } = finished.clone();
                 let state = update(request, BackupState::Completed);
                 let done = BackupUpdate { size, backup_type: kind, checksum: Some(checksum), location: Some(location), ..state };
                 casts.push(self.conductor.update_backup(&op.context, &done)?);
-                Ok(Value::Null)
+                Ok(finished)
             }
             Err(error) => {
                 let undone = self.undo_backup(op, request).await;

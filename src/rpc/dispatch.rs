@@ -12,6 +12,7 @@ use crate::config::Settings;
 use crate::error::{Error, Result};
 use crate::journal::Letter;
 use crate::managers::prepare::{self, PrepareEnv};
+use crate::managers::replication;
 use crate::managers::{ConfigGroups, DatabaseAdmin, DatastoreManager, RootAccess, UserAdmin};
 use crate::model::{Page, PrepareRequest, ServiceStatus};
 use crate::monitor::Operations;
@@ -104,8 +105,12 @@ impl Dispatcher {
             }
         };
         let mut casts = Vec::new();
-        if let (Request::CreateBackup(args), Err(error)) = (request, &outcome) {
-            self.abandon_backup(op, &args.backup_info, error, &mut casts).await;
+        if let Err(error) = &outcome {
+            match request {
+                Request::CreateBackup(args) => self.abandon_backup(op, &args.backup_info, error, &mut casts).await,
+                Request::GetReplicationSnapshot(args) => self.abandon_snapshot(op, args, error, &mut casts).await,
+                _ => {}
+            }
         }
         if request.properties().notifies_its_end {
             self.notify(op, is_prepare, &outcome, &mut casts);
@@ -172,6 +177,7 @@ impl Dispatcher {
         let databases = || self.facet(method, self.manager.databases());
         let root = || self.facet(method, self.manager.root());
         let config = || self.facet(method, self.manager.config());
+        let replication = || self.facet(method, self.manager.replication());
         match request {
             RpcPing(_) => Ok(json!(true)),
             OsloRpcServerPing(_) => Ok(json!("pong")),
@@ -213,8 +219,22 @@ impl Dispatcher {
             EnableRootWithPassword(args) => to_value(root()?.enable(op, args.root_password).await?),
             DisableRoot(_) => done(root()?.disable(op).await),
             IsRootEnabled(_) => to_value(root()?.is_enabled(op).await?),
-            CreateBackup(args) => self.create_backup(op, &args.backup_info, casts).await,
+            CreateBackup(args) => done(self.create_backup(op, &args.backup_info, casts).await.map(drop)),
             ClusterComplete(_) => done(self.status.enter(Phase::Active)),
+            BackupRequiredForReplication(_) => to_value(replication()?.needs_backup()),
+            GetReplicationSnapshot(args) => self.replication_snapshot(op, &args).await,
+            AttachReplica(args) => done(replication::attach(op, &*self.manager, &args.replica_info, args.slave_config.as_ref()).await),
+            AttachReplicationSlave(args) => done(replication::attach(op, &*self.manager, &args.snapshot, args.slave_config.as_ref()).await),
+            DetachReplica(args) => replication()?.detach(op, args.for_failover).await,
+            GetReplicaContext(_) => to_value(replication::context(op, &*self.manager, self.release.current()).await?),
+            MakeReadOnly(args) => done(replication()?.set_read_only(op, args.read_only).await),
+            EnableAsMaster(args) => done(replication()?.enable_as_source(op, args.replica_source_config.as_ref()).await),
+            GetLastTxn(_) => to_value(replication()?.last_transaction(op).await?),
+            GetLatestTxnId(_) => to_value(replication()?.latest_transaction(op).await?),
+            GetTxnCount(_) => to_value(replication()?.transaction_count(op).await?.ok_or_else(|| self.not_supported(method))?),
+            WaitForTxn(args) => done(replication()?.wait_for_transaction(op, args.txn.as_deref().unwrap_or_default()).await),
+            CleanupSourceOnReplicaDetach(args) => done(replication()?.forget_replica(op, &args.replica_info).await),
+            DemoteReplicationMaster(_) => done(replication()?.demote(op).await),
         }
     }
 

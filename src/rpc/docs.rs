@@ -23,7 +23,7 @@ fn table() -> String {
                 Resume::Repeat => "run again",
                 Resume::RepeatInTime => "run again in time",
                 Resume::Report => "reported",
-                Resume::Undo => "undone, and reported",
+                Resume::Undo => "removed and reported",
             };
             (format!("{lane}{told}"), cut_short)
         });

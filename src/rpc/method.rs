@@ -50,9 +50,9 @@ impl Method {
         Method { lane: Lane::Write, ..Method::read(facet) }
     }
 
-    /// Makes a backup.
-    pub(super) const fn backup() -> Self {
-        Method { lane: Lane::Backup, after_interruption: Resume::Undo, ..Method::read(Facet::Backup) }
+    /// Makes a backup. One that was cut short is removed.
+    pub(super) const fn backup(facet: Facet) -> Self {
+        Method { lane: Lane::Backup, after_interruption: Resume::Undo, ..Method::read(facet) }
     }
 
     /// The conductor hears of its end.

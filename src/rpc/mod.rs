@@ -17,6 +17,7 @@ mod method;
 mod outbox;
 mod publisher;
 mod recovery;
+mod replication;
 mod reply;
 mod request;
 mod sender;

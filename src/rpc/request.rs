@@ -82,7 +82,24 @@ requests! {
     DisableRoot(NoArgs) = Method::change(Facet::Root),
     IsRootEnabled(NoArgs) = Method::read(Facet::Root),
     // Backup.
-    CreateBackup(CreateBackup) = Method::backup().notified(),
+    CreateBackup(CreateBackup) = Method::backup(Facet::Backup).notified(),
+    // Replication. Every step of a change is found done when it is done again.
+    BackupRequiredForReplication(NoArgs) = Method::read(Facet::Replication),
+    GetReplicationSnapshot(GetReplicationSnapshot) = Method::backup(Facet::Replication),
+    AttachReplica(AttachReplica) = Method::change(Facet::Replication).resumed(Resume::Repeat),
+    AttachReplicationSlave(AttachReplicationSlave) = Method::change(Facet::Replication).resumed(Resume::Repeat),
+    DetachReplica(DetachReplica) = Method::change(Facet::Replication).resumed(Resume::Repeat),
+    // It makes an account.
+    GetReplicaContext(NoArgs) = Method::change(Facet::Replication).resumed(Resume::RepeatInTime),
+    // Late, it would surprise.
+    MakeReadOnly(MakeReadOnly) = Method::change(Facet::Replication).resumed(Resume::RepeatInTime),
+    EnableAsMaster(EnableAsMaster) = Method::change(Facet::Replication).resumed(Resume::Repeat),
+    GetLastTxn(NoArgs) = Method::read(Facet::Replication),
+    GetLatestTxnId(NoArgs) = Method::read(Facet::Replication),
+    GetTxnCount(NoArgs) = Method::read(Facet::Replication),
+    WaitForTxn(WaitForTxn) = Method::read(Facet::Replication),
+    CleanupSourceOnReplicaDetach(CleanupSource) = Method::change(Facet::Replication).resumed(Resume::RepeatInTime),
+    DemoteReplicationMaster(NoArgs) = Method::change(Facet::Replication).resumed(Resume::Repeat),
 }
 
 /// Methods that no datastore of this build has, by what they would be served by. One that is built moves up, into [`Request`].
@@ -91,25 +108,6 @@ const UNBUILT: &[(Facet, &[&str])] = &[
     (Facet::Upgrade, &["upgrade", "post_upgrade", "rebuild"]),
     (Facet::Root, &["get_root_password"]),
     (Facet::Backup, &["pre_create_backup", "post_create_backup"]),
-    (
-        Facet::Replication,
-        &[
-            "backup_required_for_replication",
-            "get_replication_snapshot",
-            "attach_replication_slave",
-            "attach_replica",
-            "detach_replica",
-            "get_replica_context",
-            "make_read_only",
-            "enable_as_master",
-            "get_last_txn",
-            "get_latest_txn_id",
-            "get_txn_count",
-            "wait_for_txn",
-            "cleanup_source_on_replica_detach",
-            "demote_replication_master",
-        ],
-    ),
     (Facet::Logs, &["guest_log_list", "guest_log_action"]),
     (Facet::Modules, &["module_list", "module_apply", "module_remove"]),
     (Facet::Tls, &["ssl_show", "ssl_action", "ssl_rollback"]),

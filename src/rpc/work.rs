@@ -68,8 +68,11 @@ impl Desk {
             self.tell(answer, accepted.reply_to.as_ref(), accepted.keep_alive, accepted.ticket).await;
             return;
         }
+        let patience = accepted.deadline.map(|deadline| Duration::from_secs_f64((deadline - journal::now()).max(0.0)));
         let Accepted { request, context, reply_to, keep_alive, ticket, recovered, .. } = accepted;
-        let op = Op::new(self.operations.child_token(), context);
+        // One that is finished although its caller has gone takes the time it needs.
+        let patience = patience.filter(|left| recovered.is_none() || !left.is_zero());
+        let op = Op::new(self.operations.child_token(), context).for_at_most(patience);
         let Method { lane, after_interruption: resume, .. } = request.properties();
         if recovered.is_some() && request.properties().works_in_the_database() {
             self.dispatcher.database_is_up(&op).await;

@@ -1,9 +1,11 @@
 //! The operating system, as the agent uses it: programs, files, services, packages, facts.
 
+pub mod address;
 pub mod command;
 pub mod facts;
 pub mod files;
 pub mod leftovers;
+pub mod mysql;
 pub mod packages;
 pub mod running;
 pub mod service;

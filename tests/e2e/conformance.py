@@ -53,11 +53,21 @@ class Case:
 
     arguments: Callable[[Server], Mapping[str, Any]] | Mapping[str, Any] = field(default_factory=dict)
     answers: Check | None = None
+    # In place of `answers`: it runs, and fails with these words.
+    fails: str | None = None
     before: Callable[[Server], None] = leave
     after: Callable[[Server], None] = leave
     # The notification that goes along, where the REST API sends one.
     event: str | None = None
     in_train: bool = True
+
+
+def enable_as_source(server: Server) -> None:
+    server.instance.call("enable_as_master", replica_source_config="")
+
+
+def demote(server: Server) -> None:
+    server.instance.call("demote_replication_master")
 
 
 def nothing(_server: Server, result: Any) -> None:
@@ -135,7 +145,7 @@ def statistics(_server: Server, result: Any) -> None:
 
 def last_transaction(_server: Server, result: Any) -> None:
     source, number = result
-    assert isinstance(source, str)
+    assert isinstance(source, str | None)
     assert isinstance(number, int)
 
 
@@ -314,19 +324,25 @@ BASE: dict[str, Case] = {
     "pre_create_backup": Case(answers=is_dict, in_train=False, after=change("post_create_backup")),
     "post_create_backup": Case(answers=is_dict, in_train=False),
     "backup_required_for_replication": Case(answers=is_bool),
-    "get_replication_snapshot": Case({"snapshot_info": BACKUP, "replica_source_config": None}),
-    "attach_replication_slave": Case({"snapshot": SNAPSHOT, "replica_config": None}),
-    "attach_replica": Case({"replica_info": SNAPSHOT, "slave_config": None, "restart": False}),
-    "detach_replica": Case({"for_failover": False}),
-    "get_replica_context": Case(answers=keys("master")),
+    # The backup is the controller's: nothing is stored. test_replication.py makes and follows snapshots.
+    "get_replication_snapshot": Case(
+        {"snapshot_info": {**BACKUP, "storage_driver": "cinder"}, "replica_source_config": None},
+        answers=keys("dataset", "replication_strategy", "master"),
+        after=demote,
+    ),
+    # A cast that fails on the guest: there is no account to log in with.
+    "attach_replication_slave": Case({"snapshot": SNAPSHOT, "replica_config": None}, answers=nothing),
+    "attach_replica": Case({"replica_info": SNAPSHOT, "slave_config": None, "restart": False}, fails="names no account to replicate with"),
+    "detach_replica": Case({"for_failover": False}, answers=is_dict),
+    "get_replica_context": Case(answers=keys("master"), before=enable_as_source, after=demote),
     "make_read_only": Case({"read_only": False}, nothing),
-    "enable_as_master": Case({"replica_source_config": ""}),
+    "enable_as_master": Case({"replica_source_config": ""}, answers=nothing, after=demote),
     "get_last_txn": Case(answers=last_transaction),
     "get_latest_txn_id": Case(answers=is_text),
     "get_txn_count": Case(answers=is_number),
-    "wait_for_txn": Case({"txn": "0-1-1"}),
-    "cleanup_source_on_replica_detach": Case({"replica_info": {"replication_user": None}}),
-    "demote_replication_master": Case(),
+    "wait_for_txn": Case(lambda server: {"txn": server.instance.call("get_latest_txn_id")}, answers=nothing),
+    "cleanup_source_on_replica_detach": Case({"replica_info": {"replication_user": None}}, answers=nothing),
+    "demote_replication_master": Case(answers=nothing),
     "guest_log_list": Case(answers=is_list),
     "guest_log_action": Case({"log_name": "error", "enable": False, "disable": False, "publish": False, "discard": False}),
     "module_list": Case({"include_contents": False}, is_list),

@@ -15,6 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "dev"))
 from bench.deployment import MARIADB, MYSQL, Deployment, Kind, Server  # noqa: E402
 from bench.oslo_peer import OsloPeer  # noqa: E402
 from bench.session import Session  # noqa: E402
+from bench.swift import Swift  # noqa: E402
 from bench.train import train_worker  # noqa: E402
 from bench.worker import Worker  # noqa: E402
 
@@ -95,3 +96,13 @@ def mysql(deployment: Deployment) -> Server:
 def server(request: pytest.FixtureRequest) -> Server:
     """Each of the two shared guests in turn."""
     return request.getfixturevalue(request.param)
+
+
+@pytest.fixture(scope="module")
+def swift(deployment: Deployment) -> Iterator[Swift]:
+    """A Swift that guests reach; the controller's requests carry a token of it."""
+    swift = Swift(deployment.session, hosts=("127.0.0.1", deployment.host)).start()
+    token, _ = swift.login()
+    deployment.controller.ask("use_token", token=token)
+    yield swift
+    deployment.controller.ask("use_token", token=deployment.controller.auth_token)

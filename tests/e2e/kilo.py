@@ -45,6 +45,8 @@ class Kilo:
     arguments: dict[str, Any] = field(default_factory=dict)
     answers: Callable[[Any], bool] | None = None
     effect: Callable[[OldServer], bool] | None = None
+    # In place of `answers`: it runs, and fails with these words.
+    fails: str | None = None
     is_call: bool = True
 
 
@@ -97,6 +99,13 @@ def shaped(check: Callable[[Any, Any], None]) -> Callable[[Any], bool]:
     return answers
 
 
+NO_ACCOUNT = "names no account to replicate with"
+
+
+def refuses_to_follow(old: OldServer) -> bool:
+    return NO_ACCOUNT in old.server.guest.agent_log()
+
+
 # In an order in which each finds what it needs. Methods that stop or prepare the database have tests of their own.
 METHODS: dict[str, Kilo] = {
     "rpc_ping": Kilo(answers=lambda result: result is True),
@@ -125,19 +134,24 @@ METHODS: dict[str, Kilo] = {
     "update_overrides": Kilo({"overrides": "[mysqld]\nmax_connections = 99\n", "remove": False}, effect=is_written, is_call=False),
     "apply_overrides": Kilo({"overrides": {"max_connections": 99}}, effect=is_set, is_call=False),
     "create_backup": Kilo({"backup_info": BACKUP_INFO}, is_call=False),
-    "get_replication_snapshot": Kilo({"snapshot_info": BACKUP_INFO, "replica_source_config": None}),
-    "attach_replication_slave": Kilo({"snapshot": SNAPSHOT, "slave_config": None}, is_call=False),
-    "attach_replica": Kilo({"replica_info": SNAPSHOT, "slave_config": None}),
-    "detach_replica": Kilo({"for_failover": False}),
+    "enable_as_master": Kilo({"replica_source_config": ""}, empty),
+    # Of a later replica of the same call: the backup is there already.
+    "get_replication_snapshot": Kilo(
+        {"snapshot_info": {**BACKUP_INFO, "replica_number": 2}, "replica_source_config": None},
+        shaped(keys("dataset", "replication_strategy", "master", "log_position")),
+    ),
     "get_replica_context": Kilo(answers=shaped(keys("master", "log_position"))),
+    # There is no account to log in with.
+    "attach_replication_slave": Kilo({"snapshot": SNAPSHOT, "slave_config": None}, effect=refuses_to_follow, is_call=False),
+    "attach_replica": Kilo({"replica_info": SNAPSHOT, "slave_config": None}, fails=NO_ACCOUNT),
+    "detach_replica": Kilo({"for_failover": False}, lambda result: result == {"replication_user": None}),
     "make_read_only": Kilo({"read_only": False}, empty),
-    "enable_as_master": Kilo({"replica_source_config": ""}),
     "get_txn_count": Kilo(answers=lambda result: isinstance(result, int)),
     "get_last_txn": Kilo(answers=shaped(last_transaction)),
     "get_latest_txn_id": Kilo(answers=lambda result: isinstance(result, str)),
-    "wait_for_txn": Kilo({"txn": "0-1-1"}),
-    "cleanup_source_on_replica_detach": Kilo({"replica_info": {"replication_user": None}}),
-    "demote_replication_master": Kilo(),
+    "wait_for_txn": Kilo({"txn": ""}, empty),
+    "cleanup_source_on_replica_detach": Kilo({"replica_info": {"replication_user": None}}, empty),
+    "demote_replication_master": Kilo(answers=empty),
     "add_shard": Kilo({"replica_set_name": "rs1", "replica_set_member": "192.0.2.10"}),
     "add_members": Kilo({"members": ["192.0.2.10"]}),
     "add_config_servers": Kilo({"config_servers": ["192.0.2.10"]}),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -13,16 +12,6 @@ from conftest import prepared
 
 BACKUP_SECONDS = 120.0
 COLUMNS = ("state", "checksum", "location", "backup_type", "size")
-
-
-@pytest.fixture(scope="module")
-def swift(deployment: Deployment) -> Iterator[Swift]:
-    """A Swift that guests reach; the controller's requests carry a token of it."""
-    swift = Swift(deployment.session, hosts=("127.0.0.1", deployment.host)).start()
-    token, _ = swift.login()
-    deployment.controller.ask("use_token", token=token)
-    yield swift
-    deployment.controller.ask("use_token", token=deployment.controller.auth_token)
 
 
 def source(deployment: Deployment, swift: Swift, kind: Kind) -> Server:

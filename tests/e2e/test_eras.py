@@ -139,6 +139,11 @@ def test_the_outcome_of_each_method_of_kilo_is_the_documented_one(old: OldServer
     sent, outcome = METHODS[method], TABLE[method]["mariadb"]
     if outcome != ANSWERS:
         return refused(old, sent, method, outcome)
+    if sent.fails is not None:
+        failure = old.peer.call(old.id, method, **sent.arguments).failure
+        assert failure is not None
+        assert sent.fails in failure["message"]
+        return
     if sent.is_call:
         assert sent.answers is not None, "docs/rpc.md says that it answers: say in kilo.py what an answer looks like"
         assert sent.answers(old.call(method, **sent.arguments))

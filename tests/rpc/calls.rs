@@ -26,7 +26,7 @@ async fn the_real_client_gets_results_and_failures() {
     assert!(text.contains("missing field") && !text.contains(PLANTED), "{text}");
     let wrong = peer.run(guest.job("call", "grant_access", json!({"username": "u", "hostname": null, "databases": PLANTED}))).await;
     assert!(wrong["error"].as_str().unwrap().contains("TypeError") && !wrong["text"].as_str().unwrap().contains(PLANTED), "{wrong}");
-    let unsupported = peer.run(guest.job("call", "get_last_txn", json!({}))).await;
+    let unsupported = peer.run(guest.job("call", "get_root_password", json!({}))).await;
     assert!(unsupported["text"].as_str().unwrap().contains("operation is not supported for the 'mariadb' datastore"), "{unsupported}");
 }
 

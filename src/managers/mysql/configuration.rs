@@ -9,6 +9,7 @@ use std::sync::Arc;
 use camino::{Utf8Path, Utf8PathBuf};
 use serde_json::Value;
 
+use super::flavor::Flavor;
 use super::layout::Layout;
 use super::option_file::{OptionFile, is_server_group, normalize};
 use super::server::ServerProgram;
@@ -32,6 +33,8 @@ const MODE: u32 = 0o644;
 pub(super) struct Configuration {
     pub(super) layout: Layout,
     pub(super) program: Arc<ServerProgram>,
+    /// Makes `server_id` unique where nobody has set one.
+    pub(super) guest_id: String,
 }
 
 impl Configuration {
@@ -47,7 +50,8 @@ impl Configuration {
     pub(super) async fn write_base(&self, op: &Op, contents: &str) -> Result<()> {
         files::ensure_directory(self.layout.config_dir(), 0o755, None)?;
         let base = self.adapt(op, contents).await?;
-        let system = self.system_options(&base);
+        let flavor = self.program.flavor(op).await?;
+        let system = self.system_options(&base, flavor);
         self.check(op, &base, &[(SYSTEM_FILE, Some(system.render()?))]).await?;
         files::ensure_directory(&self.layout.override_dir, 0o755, None)?;
         files::write_atomic(&self.override_file(SYSTEM_FILE), system.render()?.as_bytes(), MODE, None)?;
@@ -73,19 +77,72 @@ impl Configuration {
         Ok(base)
     }
 
-    fn system_options(&self, base: &OptionFile) -> OptionFile {
+    fn system_options(&self, base: &OptionFile, flavor: Flavor) -> OptionFile {
         let layout = &self.layout;
         let socket = &layout.socket;
         let mut text = format!(
             "[client]\nsocket = {socket}\n[mysqld]\ndatadir = {}\nsocket = {socket}\npid-file = {}\n",
             layout.data_dir, layout.pid_file
         );
-        let has_log =
-            base.options().any(|(group, name, value)| is_server_group(group) && normalize(name) == "log_error" && value.is_some());
-        if layout.sets_error_log && !has_log {
+        let has = |wanted: &str| {
+            base.options().any(|(group, name, value)| is_server_group(group) && normalize(name) == wanted && value.is_some())
+        };
+        if layout.sets_error_log && !has("log_error") {
             text.push_str(&format!("log-error = {}\n", layout.error_log));
         }
+        // The names do not depend on the guest's host name, and a later replica need not be restarted for them.
+        text.push_str(&format!("relay-log = {}\nrelay-log-recovery = ON\n", self.log_base(flavor, "relay-bin")));
+        if !has("server_id") {
+            text.push_str(&format!("server-id = {}\n", unique_server_id(&self.guest_id)));
+        }
         OptionFile::parse(&text)
+    }
+
+    /// Where a log of replication is: in the data directory, on the volume, whatever directory a template names.
+    pub(super) fn log_base(&self, flavor: Flavor, kind: &str) -> Utf8PathBuf {
+        let family = if flavor.is_mariadb() { "mariadb" } else { "mysql" };
+        self.layout.data_dir.join(format!("{family}-{kind}"))
+    }
+
+    /// Names of the override files of one change, whoever wrote them: `50-system-<number>-<change>.cnf`.
+    fn change_files(&self, change: &str) -> Result<Vec<String>> {
+        let names = self.override_texts()?.into_iter().map(|(name, _)| name);
+        let is_change = |name: &String| name.starts_with("50-system-") && name.ends_with(&format!("-{change}.cnf"));
+        Ok(names.filter(is_change).collect())
+    }
+
+    /// The text of a change of the system's; `None` when there is none.
+    ///
+    /// # Errors
+    /// The directory cannot be read.
+    pub(super) fn system_change(&self, change: &str) -> Result<Option<String>> {
+        let names = self.change_files(change)?;
+        Ok(self.override_texts()?.into_iter().find(|(name, _)| names.contains(name)).map(|(_, text)| text))
+    }
+
+    /// Writes a change of the system's, in place of an earlier one.
+    ///
+    /// # Errors
+    /// The server refuses an option; nothing has changed then.
+    pub(super) async fn write_system_change(&self, op: &Op, number: u8, change: &str, options: &OptionFile) -> Result<()> {
+        let text = options.render()?;
+        let name = format!("50-system-{number:03}-{change}.cnf");
+        let others: Vec<String> = self.change_files(change)?.into_iter().filter(|other| *other != name).collect();
+        let mut changes: Vec<(&str, Option<String>)> = others.iter().map(|other| (other.as_str(), None)).collect();
+        changes.push((&name, Some(text.clone())));
+        let base = files::read_optional(&self.layout.main_file)?.unwrap_or_default();
+        self.check(op, &OptionFile::parse(&base), &changes).await?;
+        files::ensure_directory(&self.layout.override_dir, 0o755, None)?;
+        files::write_atomic(&self.override_file(&name), text.as_bytes(), MODE, None)?;
+        others.iter().try_for_each(|other| files::remove(&self.override_file(other)))
+    }
+
+    /// Removes a change of the system's.
+    ///
+    /// # Errors
+    /// It cannot be removed.
+    pub(super) fn remove_system_change(&self, change: &str) -> Result<()> {
+        self.change_files(change)?.iter().try_for_each(|name| files::remove(&self.override_file(name)))
     }
 
     /// The file the server writes its messages to.
@@ -188,6 +245,12 @@ impl Configuration {
         }
         Ok(texts)
     }
+}
+
+/// A server id that no other instance is likely to have: 1 to 2³²−2, from the guest's id (FNV-1a).
+fn unique_server_id(guest_id: &str) -> u32 {
+    let hash = guest_id.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+    hash.clamp(1, u32::MAX - 1)
 }
 
 fn user_options(current: OptionFile, overrides: &Overrides) -> Result<OptionFile> {

@@ -1,11 +1,9 @@
 //! [`MySqlManager`]: the family's [`DatastoreManager`].
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use camino::{Utf8Path, Utf8PathBuf};
-use tokio::time::{Instant, MissedTickBehavior};
 
 use super::accounts::Accounts;
 use super::backups::MySqlBackups;
@@ -14,29 +12,27 @@ use super::client::{Client, Session};
 use super::configuration::Configuration;
 use super::credentials;
 use super::databases::Databases;
+use super::descriptor::MARIADB;
 use super::foreign;
 use super::groups::Groups;
 use super::layout::{self, Layout};
+use super::lifecycle::Lifecycle;
 use super::names::Rules;
-use super::probe::{Answer, Probe};
+use super::probe::Probe;
 use super::restoring;
+use super::roles::Roles;
 use super::root::Root;
 use super::secure;
 use super::server::ServerProgram;
+use crate::config::DatastoreSettings;
 use crate::error::{Error, Result, ResultExt};
 use crate::managers::{Backups, ConfigGroups, DatabaseAdmin, DatastoreManager, Deps, Descriptor, RootAccess, StatusProbe, UserAdmin};
 use crate::model::PrepareRequest;
 use crate::op::Op;
+use crate::strategies::replication::ReplicationStrategy;
+use crate::strategies::replication::mysql::MySqlReplication;
 use crate::system::files;
-use crate::system::service::{ServiceControl, UnitState};
-
-/// Between two looks at a server that is starting.
-const LOOK: Duration = Duration::from_millis(100);
-/// Looks in a row at which the process must be gone before a start has failed: a service manager may be starting it again.
-const GONE_LOOKS: u32 = 20;
-/// How much of the end of the server's log is read, and how many lines of it are quoted.
-const LOG_TAIL_BYTES: u64 = 16 << 10;
-const LOG_TAIL_LINES: usize = 8;
+use crate::system::service::ServiceControl;
 
 /// MySQL, Percona Server or MariaDB on this guest.
 #[derive(Debug)]
@@ -48,11 +44,14 @@ pub struct MySqlManager {
     program: Arc<ServerProgram>,
     configuration: Arc<Configuration>,
     client: Arc<Client>,
-    probe: Probe,
+    probe: Arc<Probe>,
+    lifecycle: Arc<Lifecycle>,
     accounts: Accounts,
     databases: Databases,
     root: Root,
     groups: Groups,
+    roles: Arc<Roles>,
+    replication: MySqlReplication,
     backups: MySqlBackups,
 }
 
@@ -62,7 +61,19 @@ impl MySqlManager {
         let client = Arc::new(Client::new(layout.socket.clone(), layout.credentials.clone()));
         let rules = Arc::new(Rules::new(descriptor, &deps.settings.accounts));
         let program = Arc::new(ServerProgram::new(Arc::clone(&deps.service), descriptor.owner, layout.programs.clone()));
-        let configuration = Arc::new(Configuration { layout: layout.clone(), program: Arc::clone(&program) });
+        let configuration =
+            Arc::new(Configuration { layout: layout.clone(), program: Arc::clone(&program), guest_id: deps.settings.guest_id.clone() });
+        let probe = Arc::new(Probe::new(Arc::clone(&client), Arc::clone(&deps.service)));
+        let lifecycle = Arc::new(Lifecycle {
+            service: Arc::clone(&deps.service),
+            configuration: Arc::clone(&configuration),
+            probe: Arc::clone(&probe),
+            layout: layout.clone(),
+            owner: descriptor.owner,
+            wait: deps.settings.state_change_wait_time,
+        });
+        let roles =
+            Arc::new(Roles { client: Arc::clone(&client), configuration: Arc::clone(&configuration), lifecycle: Arc::clone(&lifecycle) });
         let owner = Owner { service: Arc::clone(&deps.service), name: descriptor.owner };
         let backups = MySqlBackups {
             settings: Arc::clone(&deps.settings),
@@ -76,7 +87,10 @@ impl MySqlManager {
             descriptor,
             owner,
             backups,
-            probe: Probe::new(Arc::clone(&client), Arc::clone(&deps.service)),
+            replication: MySqlReplication::new(Arc::<Roles>::clone(&roles), &replication_strategy(descriptor, &deps.settings.datastore)),
+            roles,
+            probe,
+            lifecycle,
             accounts: Accounts { client: Arc::clone(&client), rules: Arc::clone(&rules) },
             databases: Databases { client: Arc::clone(&client), rules: Arc::clone(&rules) },
             root: Root { client: Arc::clone(&client), rules, accounts: deps.settings.accounts.clone() },
@@ -99,10 +113,6 @@ impl MySqlManager {
         &self.layout
     }
 
-    fn wait(&self) -> Duration {
-        self.deps.settings.state_change_wait_time
-    }
-
     async fn is_foreign(&self, op: &Op) -> Result<bool> {
         foreign::is_foreign(op, &*self.deps.service, &self.layout).await
     }
@@ -122,52 +132,6 @@ impl MySqlManager {
 
     fn password_length(&self) -> usize {
         self.deps.settings.accounts.password_length
-    }
-
-    /// Directories that do not survive a reboot, or that no package makes.
-    fn ensure_directories(&self) -> Result<()> {
-        if self.deps.service.brings_its_own_programs() {
-            return Ok(());
-        }
-        let owner = Some(self.descriptor.owner);
-        if !self.layout.run_dir().is_dir() {
-            files::ensure_directory(self.layout.run_dir(), 0o755, owner)?;
-        }
-        match self.layout.error_log.parent() {
-            Some(logs) if self.layout.sets_error_log && !logs.is_dir() => files::ensure_directory(logs, 0o750, owner),
-            _ => Ok(()),
-        }
-    }
-
-    async fn wait_until_answering(&self, op: &Op) -> Result<()> {
-        let wait = self.wait();
-        let deadline = Instant::now() + wait;
-        let mut look = tokio::time::interval(LOOK);
-        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut gone = 0;
-        loop {
-            op.until_cancelled("wait for the database", look.tick()).await?;
-            let Answer::None(silence) = self.probe.ask(op).await else { return Ok(()) };
-            let running = matches!(self.deps.service.state(op).await, Ok(UnitState::Running { .. }));
-            gone = if running { 0 } else { gone + 1 };
-            if gone >= GONE_LOOKS {
-                return Err(Error::guest(format!("the database server ended while it was starting{}", self.log_tail(op).await)));
-            }
-            if Instant::now() >= deadline {
-                let detail = format!("{silence}{}", self.log_tail(op).await);
-                return Err(Error::Timeout { action: "wait for the database to answer".into(), after: wait, detail });
-            }
-        }
-    }
-
-    /// The end of the server's log, for an error message; empty when there is none.
-    async fn log_tail(&self, op: &Op) -> String {
-        if let Some(output) = self.deps.service.recent_output(op).await {
-            return if output.is_empty() { output } else { format!("; the end of what the server wrote: {output}") };
-        }
-        let path = self.configuration.error_log();
-        let lines = read_tail(&path).unwrap_or_default();
-        if lines.is_empty() { String::new() } else { format!("; the end of {path}: {lines}") }
     }
 
     /// A session with all privileges, through the server's own start if nothing else works.
@@ -225,7 +189,7 @@ impl DatastoreManager for MySqlManager {
     }
 
     fn status(&self) -> &dyn StatusProbe {
-        &self.probe
+        &*self.probe
     }
 
     fn mount_point(&self) -> Utf8PathBuf {
@@ -240,7 +204,8 @@ impl DatastoreManager for MySqlManager {
         self.stop(op).await?;
         // Left behind by an attempt that was cut off.
         self.configuration.clear_init_file()?;
-        self.ensure_directories()?;
+        self.roles.forget()?;
+        self.lifecycle.ensure_directories()?;
         let contents = request.config_contents.as_deref().unwrap_or_default();
         self.configuration.write_base(op, contents).await.action("write the base configuration")?;
         if let Some(overrides) = request.overrides.as_ref().filter(|overrides| !overrides.is_empty()) {
@@ -274,19 +239,11 @@ impl DatastoreManager for MySqlManager {
 
     async fn start(&self, op: &Op) -> Result<()> {
         restoring::refuse_half_restored(&self.layout)?;
-        self.ensure_directories()?;
-        let started = self.deps.service.start(op, self.wait()).await;
-        if let Err(error) = started {
-            // An engine keeps what the server wrote, and has quoted it.
-            let tail = if self.deps.service.brings_its_own_programs() { String::new() } else { self.log_tail(op).await };
-            // The service manager's words come first: they may have the reason already.
-            return Err(if tail.is_empty() { error } else { Error::guest(format!("{error}{tail}")) }).action("start the database server");
-        }
-        self.wait_until_answering(op).await
+        self.lifecycle.start(op).await
     }
 
     async fn stop(&self, op: &Op) -> Result<()> {
-        self.deps.service.stop(op, self.wait()).await.action("stop the database server")
+        self.lifecycle.stop(op).await
     }
 
     async fn start_with_configuration(&self, op: &Op, config_contents: &str) -> Result<()> {
@@ -315,20 +272,18 @@ impl DatastoreManager for MySqlManager {
         Some(&self.groups)
     }
 
+    fn replication(&self) -> Option<&dyn ReplicationStrategy> {
+        Some(&self.replication)
+    }
+
     fn backups(&self) -> Option<&dyn Backups> {
         Some(&self.backups)
     }
 }
 
-/// The last lines of a file.
-fn read_tail(path: &Utf8Path) -> std::io::Result<String> {
-    use std::io::{Read, Seek, SeekFrom};
-    let mut file = std::fs::File::open(path)?;
-    let start = file.metadata()?.len().saturating_sub(LOG_TAIL_BYTES);
-    file.seek(SeekFrom::Start(start))?;
-    let mut bytes = Vec::new();
-    file.take(LOG_TAIL_BYTES).read_to_end(&mut bytes)?;
-    let text = String::from_utf8_lossy(&bytes);
-    let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-    Ok(lines[lines.len().saturating_sub(LOG_TAIL_LINES)..].join("; "))
+/// Class name of the strategy: the datastore's option, the class the controller wants (2026.1), or the datastore's own.
+fn replication_strategy(descriptor: &Descriptor, settings: &DatastoreSettings) -> String {
+    let default = if descriptor.name == MARIADB.name { "MariaDBGTIDReplication" } else { "MysqlGTIDReplication" };
+    let class = settings.replication_class.as_deref().and_then(|path| path.rsplit('.').next());
+    settings.replication_strategy.as_deref().or(class).filter(|name| !name.is_empty()).unwrap_or(default).to_owned()
 }

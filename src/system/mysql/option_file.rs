@@ -19,17 +19,17 @@ enum Line {
 
 /// An option file, line by line.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct OptionFile {
+pub(crate) struct OptionFile {
     lines: Vec<Line>,
 }
 
 /// `innodb-buffer-pool-size` and `innodb_buffer_pool_size` are one option.
-pub(super) fn normalize(name: &str) -> String {
+pub(crate) fn normalize(name: &str) -> String {
     name.trim_start_matches('-').replace('-', "_")
 }
 
 /// True for the groups a server reads itself: `[mysqld]`, `[server]`, `[mariadb-10.11]`, ...
-pub(super) fn is_server_group(group: &str) -> bool {
+pub(crate) fn is_server_group(group: &str) -> bool {
     let base =
         group.split_once('-').filter(|(_, version)| version.starts_with(|c: char| c.is_ascii_digit())).map_or(group, |(base, _)| base);
     matches!(base, "mysqld" | "server" | "mariadb" | "mariadbd" | "mysql_cluster")
@@ -39,7 +39,7 @@ pub(super) fn is_server_group(group: &str) -> bool {
 ///
 /// # Errors
 /// It holds a control character: an option is one line.
-pub(super) fn quote_value(value: &str) -> Result<String> {
+pub(crate) fn quote_value(value: &str) -> Result<String> {
     if let Some(bad) = value.chars().find(|c| c.is_control()) {
         return Err(Error::invalid(format!("an option's value must not hold the control character {bad:?}")));
     }
@@ -93,7 +93,7 @@ fn strip_comment(text: &str) -> &str {
 
 impl OptionFile {
     /// Reads any text.
-    pub(super) fn parse(text: &str) -> OptionFile {
+    pub(crate) fn parse(text: &str) -> OptionFile {
         let line = |raw: &str| {
             let text = raw.trim();
             if text.is_empty() || text.starts_with(['#', ';']) {
@@ -114,12 +114,12 @@ impl OptionFile {
     }
 
     /// A file of one group.
-    pub(super) fn of_group(group: &str) -> OptionFile {
+    pub(crate) fn of_group(group: &str) -> OptionFile {
         OptionFile { lines: vec![Line::Group(group.to_owned())] }
     }
 
     /// Every option with its group; those before any group have an empty one.
-    pub(super) fn options(&self) -> impl Iterator<Item = (&str, &str, Option<&str>)> {
+    pub(crate) fn options(&self) -> impl Iterator<Item = (&str, &str, Option<&str>)> {
         let mut group = "";
         self.lines.iter().filter_map(move |line| match line {
             Line::Group(name) => {
@@ -133,14 +133,14 @@ impl OptionFile {
 
     /// The last value of an option in any of `groups` (the one that counts): `None` when it is not there, `Some(None)` when
     /// it stands there without a value.
-    pub(super) fn last(&self, groups: &[&str], name: &str) -> Option<Option<String>> {
+    pub(crate) fn last(&self, groups: &[&str], name: &str) -> Option<Option<String>> {
         let wanted = normalize(name);
         let found = self.options().filter(|(group, name, _)| groups.contains(group) && normalize(name) == wanted);
         found.last().map(|(_, _, value)| value.map(str::to_owned))
     }
 
     /// Lines that include other files.
-    pub(super) fn includes(&self) -> impl Iterator<Item = &str> {
+    pub(crate) fn includes(&self) -> impl Iterator<Item = &str> {
         self.lines.iter().filter_map(|line| match line {
             Line::Include(text) => Some(text.as_str()),
             _ => None,
@@ -148,13 +148,13 @@ impl OptionFile {
     }
 
     /// Leaves exactly one include, at the end: what the directory holds comes after what the file holds.
-    pub(super) fn set_include_directory(&mut self, directory: &str) {
+    pub(crate) fn set_include_directory(&mut self, directory: &str) {
         self.lines.retain(|line| !matches!(line, Line::Include(_)));
         self.lines.push(Line::Include(format!("!includedir {directory}")));
     }
 
     /// Changes names of options of the server's groups: `rename` gives the new one.
-    pub(super) fn rename_server_options(&mut self, mut rename: impl FnMut(&str) -> Option<String>) {
+    pub(crate) fn rename_server_options(&mut self, mut rename: impl FnMut(&str) -> Option<String>) {
         let mut in_server = false;
         for line in &mut self.lines {
             match line {
@@ -170,7 +170,7 @@ impl OptionFile {
     }
 
     /// Sets an option of the last group of this file, in place or at the end.
-    pub(super) fn set(&mut self, name: &str, value: Option<String>) {
+    pub(crate) fn set(&mut self, name: &str, value: Option<String>) {
         let wanted = normalize(name);
         self.lines.retain(|line| !matches!(line, Line::Option { name, .. } if normalize(name) == wanted));
         self.lines.push(Line::Option { name: name.to_owned(), value });
@@ -180,7 +180,7 @@ impl OptionFile {
     ///
     /// # Errors
     /// A value holds a control character.
-    pub(super) fn render(&self) -> Result<String> {
+    pub(crate) fn render(&self) -> Result<String> {
         let mut text = String::new();
         for line in &self.lines {
             match line {

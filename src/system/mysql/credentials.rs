@@ -16,7 +16,7 @@ pub const OS_ADMIN: &str = "os_admin";
 ///
 /// # Errors
 /// The file cannot be read.
-pub(super) fn read(path: &Utf8Path) -> Result<Option<Login>> {
+pub(crate) fn read(path: &Utf8Path) -> Result<Option<Login>> {
     let Some(text) = files::read_optional(path)? else { return Ok(None) };
     let file = OptionFile::parse(&text);
     let value = |name| file.last(&["client"], name).flatten();
@@ -27,7 +27,7 @@ pub(super) fn read(path: &Utf8Path) -> Result<Option<Login>> {
 ///
 /// # Errors
 /// The file cannot be written; the old one is still there.
-pub(super) fn write(path: &Utf8Path, login: &Login, socket: &Utf8Path) -> Result<()> {
+pub(crate) fn write(path: &Utf8Path, login: &Login, socket: &Utf8Path) -> Result<()> {
     let mut text = format!("[client]\nuser = {}\n", quote_value(&login.user)?);
     if let Some(password) = &login.password {
         text.push_str("password = ");
@@ -44,7 +44,7 @@ pub(super) fn write(path: &Utf8Path, login: &Login, socket: &Utf8Path) -> Result
 ///
 /// # Errors
 /// The generator has no entropy.
-pub(super) fn random_password(length: usize) -> Result<SecretString> {
+pub(crate) fn random_password(length: usize) -> Result<SecretString> {
     const KINDS: [&[u8]; 3] = [b"abcdefghijkmnopqrstuvwxyz", b"ABCDEFGHJKLMNPQRSTUVWXYZ", b"23456789"];
     let all: Vec<u8> = KINDS.concat();
     let mut password = String::with_capacity(length);

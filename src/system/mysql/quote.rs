@@ -11,7 +11,7 @@ use secrecy::{ExposeSecret, SecretString};
 use crate::error::{Error, Result};
 
 /// Longest name of a database, in characters.
-pub(super) const MAX_DATABASE_NAME: usize = 64;
+pub(crate) const MAX_DATABASE_NAME: usize = 64;
 
 /// A quoted identifier: backticks included.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,7 +47,7 @@ impl Ident {
 }
 
 /// Escapes the wildcards of a database name. A backslash stays as it is: the server takes `\_` and `\%` alone for escapes.
-pub(super) fn escape_pattern(database: &str) -> String {
+pub(crate) fn escape_pattern(database: &str) -> String {
     let mut pattern = String::with_capacity(database.len() + 4);
     for c in database.chars() {
         if matches!(c, '_' | '%') {
@@ -59,7 +59,7 @@ pub(super) fn escape_pattern(database: &str) -> String {
 }
 
 /// What [`escape_pattern`] made; a pattern that was never escaped comes back unchanged.
-pub(super) fn unescape_pattern(pattern: &str) -> String {
+pub(crate) fn unescape_pattern(pattern: &str) -> String {
     let mut name = String::with_capacity(pattern.len());
     let mut rest = pattern.chars().peekable();
     while let Some(c) = rest.next() {

@@ -1,0 +1,244 @@
+//! [`Roles`]: what replication makes of the configuration, and of the running server ([`Host`]).
+//!
+//! A role is one override file, under the name Trove's agents give it (`master-replication`, `slave-replication`): a new base configuration
+//! and configuration groups leave it alone.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use camino::{Utf8Path, Utf8PathBuf};
+use serde_json::{Map, Value};
+
+use super::client::{Client, Session};
+use super::configuration::Configuration;
+use super::lifecycle::Lifecycle;
+use super::option_file::{OptionFile, is_server_group, normalize};
+use super::quote::SqlText;
+use super::variables;
+use crate::error::{Error, Result, ResultExt};
+use crate::model::Overrides;
+use crate::op::Op;
+use crate::strategies::replication::mysql::{Host, Role, RoleOptions};
+use crate::system::{address, files};
+
+/// The server's own names of the logs, by option: the agent decides where they are.
+const LOGS: [(&str, &str, &str); 2] = [("log_bin", "log_bin_basename", "bin"), ("relay_log", "relay_log_basename", "relay-bin")];
+
+/// Roles of one server.
+#[derive(Debug)]
+pub(super) struct Roles {
+    pub(super) client: Arc<Client>,
+    pub(super) configuration: Arc<Configuration>,
+    pub(super) lifecycle: Arc<Lifecycle>,
+}
+
+/// Number and name of the override file.
+fn change(role: Role) -> (u8, &'static str) {
+    match role {
+        Role::Source => (2, "master-replication"),
+        Role::Replica => (3, "slave-replication"),
+    }
+}
+
+/// The options a role comes to: what is wanted of the server's groups, then what is required.
+fn merge(options: &RoleOptions<'_>) -> Result<OptionFile> {
+    let mut file = OptionFile::of_group("mysqld");
+    match options.wanted {
+        Some(Overrides::Text(text)) => {
+            for (_, name, value) in OptionFile::parse(text).options().filter(|(group, ..)| is_server_group(group)) {
+                file.set(name, value.map(str::to_owned));
+            }
+        }
+        Some(Overrides::Values(values)) => {
+            for (name, value) in values {
+                let text = match value {
+                    Value::Null => None,
+                    Value::Bool(flag) => Some(u8::from(*flag).to_string()),
+                    Value::String(text) => Some(text.clone()),
+                    other => Some(other.to_string()),
+                };
+                file.set(name, text);
+            }
+        }
+        None => {}
+    }
+    for (name, value) in options.required {
+        file.set(name, Some((*value).to_owned()));
+    }
+    Ok(file)
+}
+
+/// A value as servers show it: options and variables have several words for the same.
+fn plain(value: &str) -> String {
+    match value.to_ascii_uppercase().as_str() {
+        "ON" | "TRUE" | "YES" | "1" | "" => "1".to_owned(),
+        "OFF" | "FALSE" | "NO" | "0" => "0".to_owned(),
+        other => other.to_owned(),
+    }
+}
+
+impl Roles {
+    /// The role's file: without what the server does not know, and with its logs on the volume.
+    async fn options(&self, op: &Op, options: &RoleOptions<'_>) -> Result<OptionFile> {
+        let mut file = merge(options)?;
+        let program = &self.configuration.program;
+        let (known, flavor) = (program.known_options(op).await?, program.flavor(op).await?);
+        file.rename_server_options(|name| (!known.contains(name)).then(|| format!("loose-{name}")));
+        let mut session = self.client.session(op).await?;
+        for (option, variable, kind) in LOGS {
+            // A log that is being written stays where it is: its readers know it by this name.
+            let running = global(op, &mut session, variable).await?;
+            let base = running.filter(|base| !base.is_empty()).map(Utf8PathBuf::from);
+            let ours = self.configuration.log_base(flavor, kind);
+            let base = if option == "log_bin" { base.unwrap_or(ours) } else { ours };
+            file.set(option, Some(base.into_string()));
+        }
+        session.close().await;
+        Ok(file)
+    }
+
+    /// What the running server does not have yet, by variable.
+    async fn differences(&self, op: &Op, file: &OptionFile) -> Result<Map<String, Value>> {
+        let mut session = self.client.session(op).await?;
+        let mut rest = Map::new();
+        for (_, name, value) in file.options() {
+            let name = normalize(name);
+            if name.starts_with("loose_") {
+                continue;
+            }
+            let wanted = value.unwrap_or("1");
+            let variable = LOGS.iter().find(|(option, ..)| *option == name).map_or(name.as_str(), |(_, variable, _)| variable);
+            let running = global(op, &mut session, variable).await?;
+            if running.is_none_or(|running| plain(&running) != plain(wanted)) {
+                rest.insert(name, Value::from(wanted));
+            }
+        }
+        session.close().await;
+        Ok(rest)
+    }
+
+    /// Makes the running server what the file says.
+    async fn settle(&self, op: &Op, file: &OptionFile) -> Result<()> {
+        let rest = self.differences(op, file).await?;
+        if rest.is_empty() {
+            return Ok(());
+        }
+        let names = rest.keys().cloned().collect::<Vec<_>>().join(", ");
+        let mut session = self.client.session(op).await?;
+        let set = variables::apply(op, &mut session, &Overrides::Values(rest)).await;
+        session.close().await;
+        match set {
+            Ok(()) => {
+                tracing::info!(variables = names, "the running server has the role's options now");
+                return Ok(());
+            }
+            Err(error) if error.database_code().is_some() => {
+                tracing::info!(variables = names, reason = %error, "restarting the server: it takes the role's options at its start only");
+            }
+            Err(error) => return Err(error),
+        }
+        self.restart(op).await
+    }
+
+    async fn restart(&self, op: &Op) -> Result<()> {
+        self.lifecycle.stop(op).await?;
+        self.lifecycle.start(op).await
+    }
+
+    /// The configuration as it was, and a server that runs with it.
+    async fn put_back(&self, op: &Op, role: Role, before: Option<&str>) -> Result<()> {
+        let (number, change) = change(role);
+        match before {
+            Some(text) => self.configuration.write_system_change(op, number, change, &OptionFile::parse(text)).await?,
+            None => self.configuration.remove_system_change(change)?,
+        }
+        self.restart(op).await
+    }
+}
+
+impl Roles {
+    /// A new instance has no role, whatever this guest has been before.
+    ///
+    /// # Errors
+    /// The configuration cannot be written.
+    pub(super) fn forget(&self) -> Result<()> {
+        self.drop_role(Role::Source)?;
+        self.drop_role(Role::Replica)?;
+        files::remove(&self.memory_file())
+    }
+}
+
+/// A global variable as text; `None` when the server has no such variable.
+async fn global(op: &Op, session: &mut Session<'_>, name: &str) -> Result<Option<String>> {
+    let sql = SqlText::new("SHOW GLOBAL VARIABLES WHERE Variable_name = ").literal(name);
+    let rows: Vec<(String, Option<String>)> = session.rows(op, format!("read the variable {name}"), &sql).await?;
+    Ok(rows.into_iter().next().map(|(_, value)| value.unwrap_or_default()))
+}
+
+#[async_trait]
+impl Host for Roles {
+    fn client(&self) -> &Client {
+        &self.client
+    }
+
+    fn data_dir(&self) -> &Utf8Path {
+        &self.configuration.layout.data_dir
+    }
+
+    fn memory_file(&self) -> Utf8PathBuf {
+        self.configuration.layout.state_dir.join("replication.json")
+    }
+
+    fn address(&self) -> Result<String> {
+        address::own()
+    }
+
+    fn has_role(&self, role: Role) -> Result<bool> {
+        Ok(self.configuration.system_change(change(role).1)?.is_some())
+    }
+
+    async fn take_role(&self, op: &Op, role: Role, options: RoleOptions<'_>) -> Result<()> {
+        let file = self.options(op, &options).await?;
+        let (number, change) = change(role);
+        let before = self.configuration.system_change(change)?;
+        self.configuration.write_system_change(op, number, change, &file).await?;
+        let settled = match self.settle(op, &file).await {
+            // It started, and that says nothing of options that some servers ignore.
+            Ok(()) => self.differences(op, &merge(&RoleOptions { wanted: None, ..options })?).await.and_then(|rest| match rest.len() {
+                0 => Ok(()),
+                _ => Err(Error::guest(format!("the server runs without {}", rest.keys().cloned().collect::<Vec<_>>().join(", ")))),
+            }),
+            Err(error) => Err(error),
+        };
+        match settled {
+            Err(error) if !op.cancel.is_cancelled() => {
+                self.put_back(op, role, before.as_deref()).await.action("go back to the configuration of before")?;
+                Err(error)
+            }
+            other => other,
+        }
+    }
+
+    fn drop_role(&self, role: Role) -> Result<()> {
+        self.configuration.remove_system_change(change(role).1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_required_is_not_negotiable() {
+        let wanted = Overrides::Text("[mysqld]\nlog_bin = /x/y\nread-only = false\n[mysqldump]\nquick\n".into());
+        let required = [("read_only", "ON"), ("log_slave_updates", "ON")];
+        let file = merge(&RoleOptions { wanted: Some(&wanted), required: &required }).unwrap();
+        assert_eq!(file.render().unwrap(), "[mysqld]\nlog_bin = /x/y\nread_only = ON\nlog_slave_updates = ON\n");
+    }
+
+    #[test]
+    fn words_for_the_same_are_the_same() {
+        assert!(plain("ON") == plain("true") && plain("1") == plain("") && plain("off") == plain("0") && plain("MIXED") == plain("mixed"));
+        assert_ne!(plain("ON"), plain("OFF"));
+    }
+}

@@ -1,0 +1,13 @@
+//! A server of MySQL's family, spoken to: sessions over its socket, statements that quote and hide what they must, option files, and what
+//! follows from its version. Managers and strategies share it.
+
+pub(crate) mod client;
+pub(crate) mod credentials;
+pub(crate) mod flavor;
+pub(crate) mod option_file;
+pub(crate) mod quote;
+
+pub use client::{Client, Login, Session};
+pub use credentials::OS_ADMIN;
+pub use flavor::{Flavor, Kind, Version};
+pub use quote::{Account, Ident, Literal, SqlText};
