@@ -8,14 +8,16 @@ use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
 use super::Backups;
+use super::drill::{self, Drill};
 use crate::config::{BackupSettings, Settings};
 use crate::error::{Error, Result, ResultExt};
-use crate::model::{BackupMetadata, BackupRequest, Release};
+use crate::model::{BackupMetadata, BackupRequest, Release, RestoreRequest};
 use crate::op::Op;
 use crate::progress::Progress;
 use crate::strategies::backup::{BackupJob, BackupRunner, Encoding, Limits, Parent, discard, encode, upload};
 use crate::strategies::storage::{Location, ObjectName, Storage};
 use crate::system::{files, leftovers};
+use crate::volume;
 
 /// Between two lines about a backup under way.
 const LOG_INTERVAL: Duration = Duration::from_secs(30);
@@ -29,6 +31,8 @@ pub struct BackupEnv {
     pub storage: Arc<dyn Storage>,
     /// The controller's release: it decides about encryption without a key.
     pub release: Release,
+    /// Where the data are: what is used there tells about how much there will be, and a drill is held there.
+    pub mount_point: Utf8PathBuf,
 }
 
 /// A backup that is whole.
@@ -81,11 +85,11 @@ fn check_id(id: &str) -> Result<()> {
 }
 
 impl BackupEnv {
-    /// Makes a backup with this runner. After an error nothing of it is left, unless the error says so; [`undo`] must be called then.
+    /// Makes a backup with this runner, and with `backup_drill` restores it for a try. After an error nothing of it is left, unless the error says so; [`undo`] must be called then.
     ///
     /// # Errors
-    /// The tool, the storage, or the agent's end.
-    pub async fn create(&self, op: &Op, runner: &dyn BackupRunner, request: &BackupRequest) -> Result<Finished> {
+    /// The tool, the storage, or the agent's end; a backup that is damaged.
+    pub async fn create(&self, op: &Op, backups: &dyn Backups, runner: &dyn BackupRunner, request: &BackupRequest) -> Result<Finished> {
         check_id(&request.id)?;
         let encoding = Encoding { compress: self.settings.backup.compress, key: encryption_key(&self.settings.backup, self.release) };
         let name = self.name(runner, &encoding, request);
@@ -95,11 +99,39 @@ impl BackupEnv {
         let text = serde_json::to_vec(&trace).map_err(|error| Error::guest(format!("cannot note the backup: {error}")))?;
         files::write_atomic(&trace_file(&self.settings), &text, 0o600, None)?;
         let job = BackupJob { id: request.id.clone(), parent, extra_options: self.extra_options(runner) };
-        let made = self.transfer(op, runner, &job, encoding, &name, request).await;
-        if made.is_ok() {
-            files::remove(&trace_file(&self.settings))?;
+        let finished = self.transfer(op, runner, &job, encoding, &name, request).await?;
+        if self.settings.backup.drill {
+            self.drill(op, backups, runner, &finished).await.action("restore the backup for a try")?;
         }
-        made
+        files::remove(&trace_file(&self.settings))?;
+        Ok(finished)
+    }
+
+    /// A damaged backup is an error. One that could not be looked at (no room, another drill is on) is as good as without a drill.
+    async fn drill(&self, op: &Op, backups: &dyn Backups, runner: &dyn BackupRunner, finished: &Finished) -> Result<()> {
+        let room = self.settings.backup.drill_dir.as_ref().unwrap_or(&self.mount_point);
+        let (settings, storage) = (&self.settings.backup, Arc::clone(&self.storage));
+        let drill = Drill { settings, storage, state_dir: &self.settings.state_dir, room };
+        let request = RestoreRequest {
+            id: None,
+            location: finished.location.clone(),
+            checksum: Some(finished.checksum.clone()),
+            kind: Some(runner.name().to_owned()),
+            swift_url: None,
+            storage_driver: None,
+        };
+        match drill.hold(op, backups, &request).await {
+            Ok(report) => {
+                report.found.verdict()?;
+                tracing::info!(location = finished.location, seconds = report.seconds, "the backup was restored for a try and is sound");
+                Ok(())
+            }
+            Err(error) if op.cancel.is_cancelled() || drill::tells_of_damage(&error) => Err(error),
+            Err(error) => {
+                tracing::error!(%error, location = finished.location, "failed to restore a backup for a try; nobody knows whether it is sound");
+                Ok(())
+            }
+        }
     }
 
     async fn transfer(
@@ -112,6 +144,9 @@ impl BackupEnv {
         request: &BackupRequest,
     ) -> Result<Finished> {
         let progress = Progress::new(format!("backup {}", job.id));
+        if let Ok(stats) = volume::filesystem_stats(&self.mount_point) {
+            progress.expect_content(stats.total_blocks.saturating_sub(stats.free_blocks).saturating_mul(stats.block_size));
+        }
         op.show(&progress);
         let _lines = progress.log_every(LOG_INTERVAL);
         let limits = Limits::new(&self.settings.backup);

@@ -40,6 +40,31 @@ pub struct Examination {
     pub problems: Vec<String>,
 }
 
+impl Examination {
+    /// What a caller who wants a sound backup is told.
+    ///
+    /// # Errors
+    /// The problems, if there are any.
+    pub fn verdict(&self) -> Result<()> {
+        if self.problems.is_empty() {
+            return Ok(());
+        }
+        let action = "verify the restored backup".to_owned();
+        Err(Error::Storage { action, reason: format!("it is damaged: {}", self.problems.join("; ")), transient: false })
+    }
+}
+
+/// True when a drill failed because of the backup, not because it could not be held.
+pub fn tells_of_damage(error: &Error) -> bool {
+    match error {
+        Error::During { source, .. } => tells_of_damage(source),
+        Error::Storage { transient, .. } => !transient,
+        // The tool refused what it was given.
+        Error::Command { .. } => true,
+        _ => false,
+    }
+}
+
 /// How a drill went.
 #[derive(Debug, Clone, Serialize)]
 pub struct Report {

@@ -53,7 +53,8 @@ impl Dispatcher {
         let runner = backup::runner(op, backups, request).await?;
         *kind = Some(backup::type_word(release, runner.name(), request.parent.is_some()).to_owned());
         let storage = self.storage(op, request).await?;
-        BackupEnv { settings: self.settings.clone(), storage, release }.create(op, &*runner, request).await
+        let env = BackupEnv { settings: self.settings.clone(), storage, release, mount_point: self.manager.mount_point() };
+        env.create(op, backups, &*runner, request).await
     }
 
     async fn storage(&self, op: &Op, request: &BackupRequest) -> Result<Arc<dyn Storage>> {

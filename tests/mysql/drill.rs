@@ -16,7 +16,13 @@ use crate::backup_tools::fill;
 use crate::support::{BASE, Guest, Root, request, run, with_both};
 
 async fn prepared(root: Root, name: &str) -> Guest {
+    drilled(root, name, false).await
+}
+
+/// With `backup_drill`, or without.
+async fn drilled(root: Root, name: &str, drill: bool) -> Guest {
     let guest = Guest::new(root, name, |settings| {
+        settings.backup.drill = drill;
         settings.backup.storage_strategy = "local".into();
         settings.storage.local_dir = Some(settings.state_dir.with_file_name("backups"));
     });
@@ -28,13 +34,18 @@ async fn storage(guest: &Guest) -> Arc<dyn Storage> {
     storage_for(&guest.op, &guest.settings, &StorageRequest::default()).await.unwrap()
 }
 
-async fn back_up(guest: &Guest, id: &str, parent: Option<&Finished>) -> Finished {
+async fn try_back_up(guest: &Guest, id: &str, parent: Option<&Finished>) -> Result<Finished> {
     let parent = parent.map(|parent| ParentBackup { location: parent.location.clone(), checksum: Some(parent.checksum.clone()) });
     let mut wanted: trove_guestagent::model::BackupRequest = serde_json::from_value(serde_json::json!({"id": id})).unwrap();
     wanted.parent = parent;
     let runner = backup::runner(&guest.op, guest.manager.backups().unwrap(), &wanted).await.unwrap();
-    let env = BackupEnv { settings: guest.settings.clone(), storage: storage(guest).await, release: Release::Gazpacho };
-    env.create(&guest.op, &*runner, &wanted).await.unwrap()
+    let (settings, storage) = (guest.settings.clone(), storage(guest).await);
+    let env = BackupEnv { settings, storage, release: Release::Gazpacho, mount_point: guest.dir.join("volume") };
+    env.create(&guest.op, guest.manager.backups().unwrap(), &*runner, &wanted).await
+}
+
+async fn back_up(guest: &Guest, id: &str, parent: Option<&Finished>) -> Finished {
+    try_back_up(guest, id, parent).await.unwrap()
 }
 
 async fn hold(guest: &Guest, finished: &Finished) -> Result<Report> {
@@ -54,19 +65,25 @@ async fn hold(guest: &Guest, finished: &Finished) -> Result<Report> {
     report
 }
 
-/// A file of the local storage whose name begins so.
-fn stored(guest: &Guest, prefix: &str) -> Utf8PathBuf {
-    let mut pending = vec![guest.dir.join("backups")];
+/// Files of the local storage.
+fn stored_files(guest: &Guest) -> Vec<Utf8PathBuf> {
+    let (mut pending, mut found) = (vec![guest.dir.join("backups")], Vec::new());
     while let Some(directory) = pending.pop() {
         for entry in directory.read_dir_utf8().unwrap().flatten() {
-            if entry.path().is_dir() {
-                pending.push(entry.into_path());
-            } else if entry.file_name().starts_with(prefix) && entry.metadata().unwrap().len() > 1000 {
-                return entry.into_path();
-            }
+            if entry.path().is_dir() { pending.push(entry.into_path()) } else { found.push(entry.into_path()) }
         }
     }
-    panic!("nothing is stored as {prefix}*");
+    found
+}
+
+fn stored_names(guest: &Guest) -> Vec<String> {
+    stored_files(guest).iter().filter_map(|path| path.file_name()).map(str::to_owned).collect()
+}
+
+/// The content of a backup.
+fn stored(guest: &Guest, prefix: &str) -> Utf8PathBuf {
+    let is_it = |path: &Utf8PathBuf| path.file_name().unwrap().starts_with(prefix) && path.metadata().unwrap().len() > 1000;
+    stored_files(guest).into_iter().find(is_it).unwrap()
 }
 
 #[test]
@@ -115,21 +132,43 @@ fn a_flipped_byte_in_storage_is_found() {
     });
 }
 
+/// A table whose file was damaged behind the server's back.
+async fn break_a_table(guest: &Guest) {
+    guest.sql(SqlText::new("CREATE TABLE shop.old (i INT PRIMARY KEY, t VARCHAR(100)) ENGINE=MyISAM")).await;
+    guest.sql(SqlText::new("INSERT INTO shop.old SELECT seq, REPEAT('x', 90) FROM shop.seq_1_to_5000")).await;
+    guest.sql(SqlText::new("FLUSH TABLES shop.old")).await;
+    let path = guest.dir.join("volume/data/shop/old.MYD");
+    let mut file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
+    file.seek(SeekFrom::Start(20_000)).unwrap();
+    file.write_all(&[0xff; 4096]).unwrap();
+}
+
 #[test]
 fn a_backup_that_is_whole_but_of_a_broken_table_is_damaged() {
     run(async {
         let guest = prepared(Root::MariaDb, "drill-table").await;
         fill(&guest).await;
-        guest.sql(SqlText::new("CREATE TABLE shop.old (i INT PRIMARY KEY, t VARCHAR(100)) ENGINE=MyISAM")).await;
-        guest.sql(SqlText::new("INSERT INTO shop.old SELECT seq, REPEAT('x', 90) FROM shop.seq_1_to_5000")).await;
-        guest.sql(SqlText::new("FLUSH TABLES shop.old")).await;
-        let path = guest.dir.join("volume/data/shop/old.MYD");
-        let mut file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
-        file.seek(SeekFrom::Start(20_000)).unwrap();
-        file.write_all(&[0xff; 4096]).unwrap();
+        break_a_table(&guest).await;
         let finished = back_up(&guest, "b1", None).await;
         let report = hold(&guest, &finished).await.unwrap();
         assert!(report.found.problems.iter().any(|problem| problem.starts_with("shop.old: ")), "{report:?}");
+        guest.remove().await;
+    });
+}
+
+#[test]
+fn with_backup_drill_a_damaged_backup_is_none_and_a_sound_one_is() {
+    run(async {
+        let guest = drilled(Root::MariaDb, "drill-each", true).await;
+        fill(&guest).await;
+        back_up(&guest, "b1", None).await;
+        assert!(!guest.dir.join("volume/.trove-drill").exists());
+        break_a_table(&guest).await;
+        let error = try_back_up(&guest, "b2", None).await.unwrap_err().to_string();
+        assert!(error.contains("it is damaged: shop.old: "), "{error}");
+        backup::undo(&guest.op, &guest.settings, &*storage(&guest).await, "b2").await.unwrap();
+        let left = stored_names(&guest);
+        assert!(left.iter().any(|name| name.starts_with("b1")) && !left.iter().any(|name| name.starts_with("b2")), "{left:?}");
         guest.remove().await;
     });
 }
