@@ -10,6 +10,7 @@ from .deployment import MARIADB, MYSQL, Deployment, Kind, Server
 from .progress import Progress
 from .roots import RECIPES, ensure
 from .session import Session
+from .swift import Swift
 from .waiting import wait_until
 
 KINDS = {"mariadb": MARIADB, "mysql": MYSQL}
@@ -44,6 +45,7 @@ def _show(session: Session, kind: Kind, progress: Progress) -> Server:
     passwords = _prepare(deployment, server, progress)
     _look(server, passwords, progress)
     _root(server, progress)
+    _back_up(deployment, kind, server, passwords, progress)
     return server
 
 
@@ -110,6 +112,41 @@ def _look(server: Server, passwords: dict[str, str], progress: Progress) -> None
         sql = "SELECT CURRENT_USER(), VERSION(), word FROM hello"
         row = server.query("alice", passwords["alice"], sql, database="shop")[0]
     progress.table([("user", "server", "row"), tuple(str(cell) for cell in row)])
+
+
+def _back_up(deployment: Deployment, kind: Kind, server: Server, passwords: dict[str, str], progress: Progress) -> None:
+    progress.heading("A backup to Swift, tried out, and restored in another guest")
+    swift = Swift(deployment.session, hosts=("127.0.0.1", deployment.host))
+    with progress.step("Swift answers"):
+        swift.start()
+    token, url = swift.login(deployment.host)
+    deployment.controller.ask("use_token", token=token)
+
+    def backup_row() -> dict[str, str]:
+        sql = "SELECT state, location, checksum, backup_type FROM backups WHERE id = ?"
+        (row,) = deployment.controller.query(sql, backup)
+        return dict(zip(("state", "location", "checksum", "type"), row, strict=True))
+
+    with progress.step("API.create_backup, until the conductor has it COMPLETED"):
+        backup = deployment.controller.ask("create_backup", instance_id=server.instance.id, swift_url=url, parent_id=None)
+        wait_until("the backup's end", lambda: backup_row()["state"] in ("COMPLETED", "FAILED"), 180, server.guest.agent_log)
+    row = backup_row()
+    if row["state"] != "COMPLETED":
+        raise SystemExit(f"the backup failed:\n{server.guest.agent_log()}")
+    progress.note(f"{row['location'].split('/', 3)[3]}, {row['type']}, checksum {row['checksum']}")
+    with progress.step("trove-guestctl verify-backup: restored aside, every table checked, thrown away"):
+        server.guest.run(["install", "-m", "600", "/dev/stdin", "/run/token"], stdin=token)
+        argv = ["trove-guestctl", "verify-backup", row["location"], "--token-file", "/run/token", "--swift-url", url]
+        verdict = server.guest.run(argv, timeout=180).strip()
+    progress.note(verdict)
+    other = deployment.place(kind, secure=True)
+    with progress.step("API.prepare of a second guest from the backup"):
+        other.guest.boot()
+        deployment.wait_consumed(other)
+        info = {"id": backup, "location": row["location"], "type": row["type"], "checksum": row["checksum"]}
+        other.prepare([], [], backup_info={**info, "storage_driver": "swift", "swift_url": url})
+    found = other.query("alice", passwords["alice"], "SELECT CURRENT_USER(), VERSION(), word FROM hello", database="shop")[0]
+    progress.table([("user", "server", "row"), tuple(str(cell) for cell in found)])
 
 
 def _root(server: Server, progress: Progress) -> None:

@@ -17,6 +17,7 @@ from .session import REPOSITORY, Session
 from .waiting import wait_until
 
 AGENT_PATH = "/usr/bin/trove-guestagent"
+CTL_PATH = "/usr/bin/trove-guestctl"
 UNIT = "trove-guestagent.service"
 BOOT_SECONDS = 90.0
 
@@ -160,6 +161,7 @@ class Guest:
     def _write_system(self) -> None:
         disk = self.disk
         shutil.copy(agent_binary(), disk.inside(AGENT_PATH))
+        shutil.copy(agent_binary().with_name("trove-guestctl"), disk.inside(CTL_PATH))
         disk.write("/etc/hostname", f"{self.name}\n")
         # The servers look clients up by address. There is no resolver here to wait for, only this file.
         disk.write("/etc/hosts", f"127.0.0.1 localhost\n{self.address} {self.name}\n{HOST_ADDRESS} controller\n")

@@ -8,9 +8,9 @@ DEMO_PACKAGES=(
     build-essential pkg-config libssl-dev ca-certificates
     python3 python3-venv rabbitmq-server systemd-container debootstrap debian-archive-keyring
     iproute2 util-linux e2fsprogs xfsprogs rsync
+    swift-proxy swift-account swift-container swift-object memcached
 )
-SWIFT_PACKAGES=(swift-proxy swift-account swift-container swift-object memcached)
-TEST_PACKAGES=("${DEMO_PACKAGES[@]}" "${SWIFT_PACKAGES[@]}" keystone python3-keystonemiddleware git iptables docker.io mariadb-server mariadb-backup dnf rpm createrepo-c)
+TEST_PACKAGES=("${DEMO_PACKAGES[@]}" keystone python3-keystonemiddleware git iptables docker.io mariadb-server mariadb-backup dnf rpm createrepo-c)
 
 # install_packages NAME...: installs what is missing, without letting any package start a server.
 install_packages() {

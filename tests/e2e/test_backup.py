@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -55,6 +56,18 @@ def restored(deployment: Deployment, swift: Swift, kind: Kind, backup: str, secr
     return server
 
 
+def verify(deployment: Deployment, swift: Swift, server: Server, backup: str) -> dict[str, Any]:
+    """`trove-guestctl verify-backup` on the guest itself, and its report."""
+    token, url = swift.login(deployment.host)
+    # In a file that only root reads: a command line shows tokens.
+    server.guest.run(["install", "-m", "600", "/dev/stdin", "/run/token"], stdin=token)
+    done = row(deployment, backup)
+    argv = ["trove-guestctl", "verify-backup", done["location"], "--checksum", done["checksum"], "--type", done["backup_type"], "--json"]
+    report = server.guest.run([*argv, "--token-file", "/run/token", "--swift-url", url], timeout=BACKUP_SECONDS)
+    server.guest.run(["rm", "/run/token"])
+    return json.loads(report)
+
+
 def write(server: Server, value: int) -> None:
     server.query("owner", server.owner_password, "INSERT INTO first.rows_of_mine VALUES (%s, REPEAT('x', 1000))", value)
 
@@ -74,6 +87,9 @@ def test_a_backup_restores_in_another_guest(deployment: Deployment, swift: Swift
         for value in (2, 3):
             write(server, value)
             backup = back_up(deployment, swift, server, backup)
+    report = verify(deployment, swift, server, backup)
+    assert (report["backups"], report["databases"], report["tables"], report["problems"]) == (3 if kind is MARIADB else 1, 2, 1, [])
+    assert "nothing is under way" in server.guest.run(["trove-guestctl", "status"])
     done = row(deployment, backup)
     assert done["backup_type"] == ("incremental" if kind is MARIADB else "full")
     assert done["location"].split("/")[-2:][0] == "database_backups"
