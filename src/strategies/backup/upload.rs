@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::keep::{Keeper, Kept, plan};
 use super::retry::{Failures, moving, stalled};
-use super::{Progress, Retry, digest};
+use super::{Progress, Retry};
 use crate::config::BackupSettings;
 use crate::error::{Error, Result, ResultExt};
 use crate::model::RequestContext;
@@ -47,21 +47,6 @@ pub struct Uploaded {
     pub segments: Vec<Segment>,
     /// All bytes.
     pub size: u64,
-}
-
-impl Uploaded {
-    /// Compares the checksum [`Storage::put_manifest`] returned with what was sent.
-    ///
-    /// # Errors
-    /// They differ: what is stored is not the backup.
-    pub fn verify(&self, stored: &str) -> Result<()> {
-        if digest::matches(stored, &self.segments) {
-            return Ok(());
-        }
-        let sent = digest::of_segments(&self.segments);
-        let reason = format!("the object has checksum {stored}, but what was sent has {sent}");
-        Err(Error::Storage { action: "store the backup".to_owned(), reason, transient: false })
-    }
 }
 
 /// Stores `encoded` as segments of `name`, and nothing else: the manifest is the caller's, once the tool's verdict is known. After an error, and
