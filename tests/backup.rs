@@ -7,4 +7,5 @@ mod backup {
     mod stock;
     mod store;
     mod support;
+    mod tools;
 }

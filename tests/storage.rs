@@ -18,3 +18,7 @@ mod keystone;
 mod manifests;
 #[path = "storage/python.rs"]
 mod python;
+#[path = "storage/stream.rs"]
+mod stream;
+#[path = "backup/tools.rs"]
+mod tools;

@@ -10,7 +10,8 @@ use trove_guestagent::strategies::backup::{Decoding, download};
 use trove_guestagent::strategies::storage::Storage;
 
 use super::memory::{Fault, Memory};
-use super::support::{collect, dump, encoded, inspect, md5, name, op, password, restored, retry, store};
+use super::support::{collect, encoded, inspect, md5, name, op, restored, retry, store};
+use super::tools::{dump, password};
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
@@ -109,7 +110,7 @@ async fn a_missing_segment_is_named() {
         let storage: Arc<dyn Storage> = storage.clone();
         async move { download(&op(), storage, object, how, Progress::new("t")).await.unwrap_err().to_string() }
     };
-    let error = refused(lacking.clone(), Some(object.checksum.clone())).await;
+    let error = refused(lacking, Some(object.checksum.clone())).await;
     assert!(error.contains("one is missing or cut off"), "{error}");
     let error = refused(object.clone(), Some(md5(b"another"))).await;
     assert!(error.contains(&object.checksum) && error.contains(&md5(b"another")), "{error}");

@@ -3,30 +3,9 @@
 use std::fs;
 use std::sync::Arc;
 
-use camino::{Utf8Path, Utf8PathBuf};
-use secrecy::{ExposeSecret, SecretString};
-use trove_guestagent::system::command::{CommandRunner, CommandSpec, SystemCommands};
-
 use super::memory::Memory;
-use super::support::{directory, dump, encoded, op, password, restored, store};
-
-async fn run(spec: CommandSpec) {
-    SystemCommands.run(&op(), spec).await.unwrap();
-}
-
-/// `openssl enc -aes-256-cbc`, the password in a file.
-async fn openssl(options: &[&str], key: &SecretString, from: &Utf8Path, to: &Utf8Path) {
-    let password = from.with_extension("password");
-    fs::write(&password, key.expose_secret()).unwrap();
-    let files = ["-pass", &format!("file:{password}"), "-in", from.as_str(), "-out", to.as_str()];
-    run(CommandSpec::new("openssl").args(["enc", "-aes-256-cbc"]).args(options).args(files)).await;
-}
-
-/// `gzip` of a file, replaced.
-async fn gzip(path: &Utf8Path) -> Utf8PathBuf {
-    run(CommandSpec::new("gzip").arg(path)).await;
-    Utf8PathBuf::from(format!("{path}.gz"))
-}
+use super::support::{encoded, restored, store};
+use super::tools::{directory, dump, gunzip, gzip, openssl, password};
 
 fn contents() -> [Vec<u8>; 4] {
     let mut noise = vec![0; 700_000];
@@ -43,12 +22,9 @@ async fn what_is_written_here_is_read_there() {
         let key = password();
         fs::write(&sealed, encoded(content.clone(), true, Some(key.clone())).await).unwrap();
         openssl(&["-d"], &key, &sealed, &packed).await;
-        run(CommandSpec::new("gzip").args(["-t", packed.as_str()])).await;
-        run(CommandSpec::new("gzip").args(["-d", packed.as_str()])).await;
-        assert!(fs::read(packed.with_extension("")).unwrap() == content);
+        assert!(gunzip(&packed).await == content);
         fs::write(&packed, encoded(content.clone(), true, None).await).unwrap();
-        run(CommandSpec::new("gzip").args(["-df", packed.as_str()])).await;
-        assert!(fs::read(packed.with_extension("")).unwrap() == content);
+        assert!(gunzip(&packed).await == content);
         fs::write(&sealed, encoded(content.clone(), false, Some(key.clone())).await).unwrap();
         openssl(&["-d"], &key, &sealed, &packed).await;
         assert!(fs::read(&packed).unwrap() == content);

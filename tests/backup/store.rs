@@ -11,7 +11,8 @@ use trove_guestagent::strategies::backup::{Encoding, Limits, Retry, discard, enc
 use trove_guestagent::strategies::storage::byte_stream;
 
 use super::memory::{Fault, Memory};
-use super::support::{backup, directory, dump, limits, md5, name, op, retry, stream};
+use super::support::{backup, limits, md5, name, op, retry, stream};
+use super::tools::{directory, dump};
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]

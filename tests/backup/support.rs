@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use camino::Utf8PathBuf;
 use md5::{Digest, Md5};
 use secrecy::SecretString;
 use tokio_util::sync::CancellationToken;
@@ -40,18 +39,6 @@ pub(crate) fn retry() -> Retry {
 /// Segments of this size, in memory.
 pub(crate) fn limits(segment_max_size: u64) -> Limits {
     Limits { segment_max_size, spool_dir: None, retry: retry() }
-}
-
-/// A fresh password.
-pub(crate) fn password() -> SecretString {
-    uuid::Uuid::new_v4().to_string().into()
-}
-
-/// Something like a dump: it compresses, but not to nothing.
-pub(crate) fn dump(bytes: usize) -> Vec<u8> {
-    let rows =
-        (0_u64..).map(|id| format!("INSERT INTO t VALUES ({id},'{:x}','row of a table');\n", id.wrapping_mul(0x9e37_79b9_7f4a_7c15)));
-    rows.flat_map(String::into_bytes).take(bytes).collect()
 }
 
 /// A tool that writes `content`.
@@ -112,11 +99,4 @@ pub(crate) async fn restored(storage: &Arc<Memory>, key: Option<SecretString>) -
     let how = Decoding { checksum: Some(object.checksum.clone()), key, retry: retry() };
     let storage: Arc<dyn Storage> = storage.clone();
     collect(download(&op(), storage, object, how, Progress::new("restore")).await?).await
-}
-
-/// A directory of the test's own.
-pub(crate) fn directory() -> (tempfile::TempDir, Utf8PathBuf) {
-    let directory = tempfile::tempdir().unwrap();
-    let path = Utf8PathBuf::from_path_buf(directory.path().to_owned()).unwrap();
-    (directory, path)
 }

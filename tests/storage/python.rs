@@ -7,7 +7,7 @@ use trove_guestagent::model::BackupMetadata;
 use crate::support::{Place, noise, python};
 
 /// Runs the peer; returns what it prints.
-async fn peer(place: &Place, verb: &str, object: &str, path: &std::path::Path, kind: &str) -> String {
+pub(crate) async fn peer(place: &Place, verb: &str, object: &str, path: &std::path::Path, kind: &str) -> String {
     let location = place.storage.location(&place.name(object));
     let url = location.strip_suffix(&format!("/{}/{object}", place.container)).unwrap();
     let mut command = python();

@@ -26,13 +26,13 @@ def speed(arguments: argparse.Namespace, server: database.Database, home: Path) 
     """Backup and restore of one dump, in turns."""
     dump, backup = server.dump(), home / "backup"
     pipelines.stock(dump, backup)
-    size = content_size(backup)
+    size, md5 = content_size(backup), pipelines.md5_of(backup)
     contestants = {
         "stock": lambda: pipelines.stock(dump),
         "python agent": lambda: pipelines.python_agent(dump),
         "this agent": lambda: pipelines.ours(arguments.stream, dump, home),
         "stock restore": lambda: pipelines.stock_restore(backup),
-        "this restore": lambda: pipelines.our_restore(arguments.stream, backup),
+        "this restore": lambda: pipelines.our_restore(arguments.stream, backup, md5),
     }
     runs: dict[str, list[Outcome]] = {name: [] for name in contestants}
     for _ in range(arguments.rounds):
@@ -63,12 +63,13 @@ def print_all(values: dict[str, float]) -> None:
 
 
 def latency(arguments: argparse.Namespace, server: database.Database, home: Path) -> dict[str, dict[str, float]]:
-    """The foreground alone, beside the stock pipeline, beside this agent: in turns, the samples of each put together."""
+    """The foreground alone, beside the stock pipeline, beside this agent with and without a spool: in turns, the samples of each put together."""
     dump = server.dump()
     load = {
         "idle": lambda: time.sleep(arguments.idle),
         "stock": lambda: pipelines.stock(dump),
         "this agent": lambda: pipelines.ours(arguments.stream, dump, home),
+        "in memory": lambda: pipelines.ours(arguments.stream, dump, None),
     }
     clients = {name: Foreground(server) for name in load}
     for _ in range(arguments.rounds):

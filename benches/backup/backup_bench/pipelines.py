@@ -8,7 +8,6 @@ import json
 import os
 import resource
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -104,11 +103,16 @@ def figures(process: subprocess.Popen[bytes]) -> dict[str, float]:
     return json.loads(errors.decode().splitlines()[-1])
 
 
-def ours(stream: Path, dump: list[str], spool: Path) -> Outcome:
-    """The agent's own stream behind the same dump: gzip, AES, MD5, spool file, and a store that hashes and forgets."""
+def stored_by(stream: Path, verb: list[str], spool: Path | None) -> list[str]:
+    """The agent's own stream; without a spool, segments are kept in memory."""
+    return [str(stream), *verb, *([str(spool)] if spool else [])]
+
+
+def ours(stream: Path, dump: list[str], spool: Path | None) -> Outcome:
+    """The agent's own stream behind the same dump: gzip, AES, MD5, a copy of each segment, and a store that hashes and forgets."""
     started = time.perf_counter()
     source = subprocess.Popen(dump, stdout=subprocess.PIPE, env=ENVIRONMENT)
-    process = subprocess.Popen([str(stream), "store", str(spool)], stdin=source.stdout, stderr=subprocess.PIPE, env=ENVIRONMENT)
+    process = subprocess.Popen(stored_by(stream, ["store"], spool), stdin=source.stdout, stderr=subprocess.PIPE, env=ENVIRONMENT)
     source.stdout.close()
     found = figures(process)
     seconds = time.perf_counter() - started
@@ -119,8 +123,7 @@ def ours(stream: Path, dump: list[str], spool: Path) -> Outcome:
 
 def synthetic(stream: Path, size: int, spool: Path | None) -> Outcome:
     """The agent's own stream over text it makes itself."""
-    command = [str(stream), "synthetic", str(size), *([str(spool)] if spool else [])]
-    found = figures(subprocess.Popen(command, stderr=subprocess.PIPE, env=ENVIRONMENT))
+    found = figures(subprocess.Popen(stored_by(stream, ["synthetic", str(size)], spool), stderr=subprocess.PIPE, env=ENVIRONMENT))
     return Outcome(found["seconds"], int(found["stored"]), int(found["pss"]))
 
 
@@ -139,15 +142,17 @@ def stock_restore(backup: Path) -> Outcome:
     return Outcome(time.perf_counter() - started, size)
 
 
-def our_restore(stream: Path, backup: Path) -> Outcome:
-    """The agent's own stream from the same file, its output counted. The clock starts when the file's MD5, which Swift knows, is there."""
-    command = [str(stream), "restore", str(backup)]
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ENVIRONMENT)
-    if process.stderr.readline() != b"ready\n":
-        sys.exit("the stream did not start")
+def our_restore(stream: Path, backup: Path, md5: str) -> Outcome:
+    """The agent's own stream from the same file, its output counted."""
+    command = [str(stream), "restore", str(backup), md5]
     started = time.perf_counter()
-    process.stdin.write(b"\n")
-    process.stdin.flush()
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ENVIRONMENT)
     size = drain(process.stdout)
-    seconds = time.perf_counter() - started
-    return Outcome(seconds, size, int(figures(process)["pss"]))
+    found = figures(process)
+    return Outcome(time.perf_counter() - started, size, int(found["pss"]))
+
+
+def md5_of(path: Path) -> str:
+    """What Swift tells about an object."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "md5").hexdigest()

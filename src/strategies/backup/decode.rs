@@ -85,7 +85,7 @@ fn expand(mut input: mpsc::Receiver<Option<Bytes>>, output: &ByteSender) -> Resu
             return Err(Stopped::Unwanted);
         }
         if ended {
-            return inflater.map_or(Ok(()), |inflater| inflater.finish().map_err(damaged));
+            return inflater.map_or(Ok(()), |inflater| inflater.finish(&mut give).map_err(damaged));
         }
         next = match input.blocking_recv() {
             Some(bytes) => {

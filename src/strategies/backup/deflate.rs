@@ -10,7 +10,7 @@ use flate2::{Compress, CompressError, Compression, Crc, FlushCompress};
 pub(super) const BLOCK: usize = 256 << 10;
 /// How far deflate looks back.
 const WINDOW: usize = 32 << 10;
-/// Of flate2: 2.4 % larger than gzip(1) leaves a dump, at several times its speed (docs/adr/0007).
+/// Of flate2: 2.4 % larger than gzip(1) leaves a dump, at several times its speed (docs/adr/0009).
 const LEVEL: u32 = 3;
 /// How much of a block is looked at to see whether compressing it is worth while.
 const SAMPLE: usize = 8 << 10;

@@ -57,7 +57,7 @@ pub async fn download(
     Ok(stream)
 }
 
-/// What can be known before a byte is read.
+/// What can be known before a byte is read. Storage has compared the object's checksum with its parts.
 fn inspect(object: &StoredObject, expected: Option<&str>) -> Result<()> {
     let refuse = |reason: String| Err(Error::Storage { action: "restore the backup".to_owned(), reason, transient: false });
     if let Some(expected) = expected
