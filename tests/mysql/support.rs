@@ -253,7 +253,13 @@ impl Guest {
     /// Stops the server and removes everything.
     pub(crate) async fn remove(self) {
         self.manager.stop(&self.op).await.unwrap();
-        std::fs::remove_dir_all(&self.dir).unwrap();
+        // The supervisor of an agent's earlier life may note the server's end in there at this very moment.
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
+        let mut tries = tokio::time::interval(Duration::from_millis(50));
+        while let Err(error) = std::fs::remove_dir_all(&self.dir) {
+            assert!(tokio::time::Instant::now() < deadline, "{}: {error}", self.dir);
+            tries.tick().await;
+        }
     }
 }
 
