@@ -22,6 +22,8 @@ use crate::op::Op;
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(60);
 /// Between SIGTERM and SIGKILL to the group.
 const KILL_GRACE: Duration = Duration::from_secs(5);
+/// Of nice(1): nobody is behind.
+const LAST_PLACE: i32 = 19;
 /// What is kept of standard output.
 const MAX_STDOUT: usize = 8 << 20;
 /// What is kept of the end of standard error.
@@ -36,6 +38,7 @@ pub struct CommandSpec {
     stdin: Option<SecretString>,
     timeout: Duration,
     accepted: Vec<i32>,
+    background: bool,
 }
 
 impl fmt::Debug for CommandSpec {
@@ -48,7 +51,15 @@ impl fmt::Debug for CommandSpec {
 impl CommandSpec {
     /// `program`, looked up on the `PATH` unless it holds a slash.
     pub fn new(program: impl Into<String>) -> Self {
-        CommandSpec { program: program.into(), args: Vec::new(), env: Vec::new(), stdin: None, timeout: DEFAULT_TIMEOUT, accepted: vec![0] }
+        CommandSpec {
+            program: program.into(),
+            args: Vec::new(),
+            env: Vec::new(),
+            stdin: None,
+            timeout: DEFAULT_TIMEOUT,
+            accepted: vec![0],
+            background: false,
+        }
     }
 
     /// Adds one argument.
@@ -87,6 +98,13 @@ impl CommandSpec {
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
+        self
+    }
+
+    /// The program works for nobody who waits: everything else on the machine goes first (nice 19).
+    #[must_use]
+    pub fn in_background(mut self) -> Self {
+        self.background = true;
         self
     }
 
@@ -210,7 +228,7 @@ impl CommandRunner for SystemCommands {
 
 #[expect(clippy::disallowed_methods, reason = "this is the one place that starts processes")]
 pub(super) fn spawn(command: &CommandSpec, input: bool) -> Result<Child> {
-    tokio::process::Command::new(&command.program)
+    let child = tokio::process::Command::new(&command.program)
         .args(&command.args)
         .envs(command.env.iter().map(|(name, value)| (name, value)))
         // Messages are matched nowhere, but operators read them in logs: one language.
@@ -223,7 +241,13 @@ pub(super) fn spawn(command: &CommandSpec, input: bool) -> Result<Child> {
         .process_group(0)
         .kill_on_drop(true)
         .spawn()
-        .action(format!("start {}", command.name()))
+        .action(format!("start {}", command.name()))?;
+    if command.background {
+        // Its threads come later and inherit this. Without it the program is no less right.
+        let pid = child.id().and_then(|id| rustix::process::Pid::from_raw(id.cast_signed()));
+        rustix::process::setpriority_process(pid, LAST_PLACE).ok();
+    }
+    Ok(child)
 }
 
 /// Starts a server that outlives the agent: in a process group of its own, without standard input, its output appended to

@@ -25,8 +25,10 @@ pub(super) async fn examine(op: &Op, spec: &PrivateServerSpec, program: &str, fl
     let server = spec.start(op, Access::Everybody).await?;
     let mut session = server.session(op).await?;
     let count = SqlText::new(
-        "SELECT COUNT(DISTINCT TABLE_SCHEMA), COUNT(*) FROM information_schema.TABLES WHERE TABLE_TYPE = 'BASE TABLE' \
-         AND TABLE_SCHEMA NOT IN ('mysql', 'sys', 'information_schema', 'performance_schema')",
+        "SELECT (SELECT COUNT(*) FROM information_schema.SCHEMATA WHERE SCHEMA_NAME NOT IN \
+         ('mysql', 'sys', 'information_schema', 'performance_schema')), \
+         (SELECT COUNT(*) FROM information_schema.TABLES WHERE TABLE_TYPE = 'BASE TABLE' AND TABLE_SCHEMA NOT IN \
+         ('mysql', 'sys', 'information_schema', 'performance_schema'))",
     );
     let counts: Vec<(u64, u64)> = session.rows(op, "count the tables", &count).await?;
     session.close().await;

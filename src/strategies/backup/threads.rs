@@ -2,9 +2,9 @@
 
 use crate::error::{Result, ResultExt};
 
-/// Of nice(1), on top of the agent's own: a busy database gets nine tenths of a processor that both want. Lower still, and a backup of a database
-/// that is never idle would not end.
-const NICER: i32 = 10;
+/// Of nice(1), on top of the agent's own: the last place. What the database leaves is mostly enough, since the stream needs a quarter of the
+/// processor time of `gzip | openssl`; at 10 its clients still felt a backup (docs/benchmarks.md).
+const NICER: i32 = 19;
 
 /// A thread of its own. It gets no handle: it ends with the queues it works on.
 pub(super) fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<()> {

@@ -57,7 +57,7 @@ impl BackupRunner for MySqlDump {
         if job.parent.is_some() {
             return Err(Error::bad_request("mysqldump makes no incremental backups: set backup_strategy to one that does"));
         }
-        let mut running = self.login.service().spawn(op, self.command(job)).await?.guarded_by(Arc::clone(&self.login));
+        let mut running = self.login.service().spawn(op, self.command(job).in_background()).await?.guarded_by(Arc::clone(&self.login));
         drop(running.take_stdin());
         let Some(output) = running.take_stdout() else { return Err(Error::guest("the dump has no output")) };
         let (reader, watcher) = watched(output);

@@ -115,7 +115,7 @@ impl BackupRunner for HotBackup {
 
     async fn start(&self, op: &Op, job: &BackupJob) -> Result<BackupStream> {
         let command = self.command(job)?;
-        let mut running = self.login.service().spawn(op, command).await?.guarded_by(Arc::clone(&self.login));
+        let mut running = self.login.service().spawn(op, command.in_background()).await?.guarded_by(Arc::clone(&self.login));
         drop(running.take_stdin());
         let Some(output) = running.take_stdout() else { return Err(Error::guest("the backup tool has no output")) };
         let op = op.clone();
