@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import sqlite3
 import sys
@@ -35,7 +36,8 @@ debug = True
 bind_host = 127.0.0.1
 
 [database]
-connection = sqlite:///{database}
+# The conductor and the API's side write at the same time: each waits for the other, however slow the machine.
+connection = sqlite:///{database}?timeout=60
 
 [oslo_messaging_notifications]
 driver = log
@@ -153,6 +155,8 @@ class Controller:
         python = Path(sys.executable)
         option = f"--config-file={self._configuration}"
         run([str(python.with_name("trove-manage")), option, "db_sync"], timeout=120)
+        with contextlib.closing(sqlite3.connect(self._database)) as database:
+            database.execute("PRAGMA journal_mode=WAL")
         self._start_conductor()
         self._worker = self.worker("controller", python, WORKER)
         return self
