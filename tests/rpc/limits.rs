@@ -10,7 +10,7 @@ const LARGEST_OF_4: usize = 16 << 20;
 /// `max_message_size` of RabbitMQ 3: nothing larger ever arrives.
 const LARGEST_OF_3: usize = 128 << 20;
 /// How often the agent has a message in memory at most: as it came, the text inside, the values in that; and while buffers grow, one more.
-const COPIES: u64 = 4;
+const COPIES: u64 = 6;
 /// What it takes without one; a debug build with all its tasks.
 const BASE_KIB: u64 = 64 << 10;
 

@@ -118,6 +118,11 @@ impl Guest {
     pub(crate) fn start(&self) {
         let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_trove-guestagent"));
         command.arg("--config-dir").arg(self.dir.join("conf.d")).env_remove("RUST_LOG").env("HOME", &self.dir).stdin(Stdio::null());
+        // A server that starts removes the temporary tables it finds, those of other tests, too.
+        let tmp = self.dir.join("tmp");
+        std::fs::create_dir_all(&tmp).unwrap();
+        std::fs::set_permissions(&tmp, std::fs::Permissions::from_mode(0o1777)).unwrap();
+        command.env("TMPDIR", tmp);
         command.stderr(std::fs::File::create(self.dir.join("stderr")).unwrap()).process_group(0);
         *self.agent.lock().unwrap() = Some(command.spawn().unwrap());
     }

@@ -121,6 +121,7 @@ impl MySqlBackups {
         PrivateServerSpec {
             service: Arc::clone(&self.service),
             program: Arc::clone(&self.program),
+            owner: self.owner.clone(),
             main_file: self.layout.main_file.clone(),
             directory,
             beside,

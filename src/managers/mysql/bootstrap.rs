@@ -64,7 +64,7 @@ pub(super) async fn ensure_data_directory(op: &Op, layout: &Layout, program: &Se
     files::write_atomic(&marker, b"", 0o600, None)?;
     owner.directory(op, data, 0o750).await?;
     tracing::info!(directory = %data, "initializing the data directory");
-    program.initialize(op, &layout.main_file, data).await?;
+    program.initialize(op, &layout.main_file, data, None).await?;
     owner.take(op, data).await?;
     files::remove(&marker)?;
     Ok(DataDirectory::New)

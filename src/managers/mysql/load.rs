@@ -35,7 +35,7 @@ impl RestoreRunner for LoadRestore {
         let spec = &self.spec;
         remove_tree(&spec.directory)?;
         self.owner.directory(op, &spec.directory, 0o750).await?;
-        spec.program.initialize(op, &spec.main_file, &spec.directory).await?;
+        spec.initialize(op).await?;
         self.owner.take(op, &spec.directory).await?;
         self.server = Some(spec.start(op, Access::Accounts).await?);
         Ok(())

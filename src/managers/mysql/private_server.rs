@@ -8,6 +8,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::time::{Instant, MissedTickBehavior};
 
+use super::bootstrap::{Owner, remove_tree};
 use super::client::{Client, Login, Session};
 use super::server::ServerProgram;
 use crate::error::{Error, Result, ResultExt};
@@ -21,6 +22,8 @@ const LOOK: Duration = Duration::from_millis(100);
 const SOCKET: &str = ".trove-private.sock";
 const PID: &str = ".trove-private.pid";
 const LOG: &str = ".trove-private.err";
+/// Beside the data directory.
+const TMP: &str = ".trove-private-tmp";
 /// How much of its log an error quotes.
 const QUOTED_LINES: usize = 6;
 
@@ -41,6 +44,7 @@ pub(super) enum Access {
 pub(super) struct PrivateServerSpec {
     pub(super) service: Arc<dyn ServiceControl>,
     pub(super) program: Arc<ServerProgram>,
+    pub(super) owner: Owner,
     /// The configuration: what the directory was made with, and sizes, count here too.
     pub(super) main_file: Utf8PathBuf,
     /// The data directory.
@@ -57,9 +61,24 @@ pub(super) struct PrivateServer {
     running: RunningCommand,
     client: Client,
     directory: Utf8PathBuf,
+    tmp_dir: Utf8PathBuf,
 }
 
 impl PrivateServerSpec {
+    /// Where it keeps temporary tables: a server that starts removes what it finds of them, and the instance's own may be running.
+    pub(super) fn tmp_dir(&self) -> Utf8PathBuf {
+        self.directory.parent().unwrap_or(&self.directory).join(TMP)
+    }
+
+    /// Makes the data directory.
+    ///
+    /// # Errors
+    /// Those of [`ServerProgram::initialize`].
+    pub(super) async fn initialize(&self, op: &Op) -> Result<()> {
+        self.owner.directory(op, &self.tmp_dir(), 0o700).await?;
+        self.program.initialize(op, &self.main_file, &self.directory, Some(&self.tmp_dir())).await
+    }
+
     /// Its socket.
     pub(super) fn socket(&self) -> Utf8PathBuf {
         self.directory.join(SOCKET)
@@ -71,12 +90,14 @@ impl PrivateServerSpec {
     /// It ended, or did not answer in time; the end of its log is in the error.
     pub(super) async fn start(&self, op: &Op, access: Access) -> Result<PrivateServer> {
         let directory = &self.directory;
+        self.owner.directory(op, &self.tmp_dir(), 0o700).await?;
         let command = self
             .program
             .command(op, &format!("--defaults-file={}", self.main_file))
             .await?
             .args([format!("--datadir={directory}"), format!("--socket={}", self.socket())])
             .args([format!("--pid-file={}", directory.join(PID)), format!("--log-error={}", directory.join(LOG))])
+            .arg(format!("--tmpdir={}", self.tmp_dir()))
             // Whatever the configuration says of other places is not for this one: the instance's own server may be using them.
             .args([format!("--innodb-data-home-dir={directory}"), format!("--innodb-log-group-home-dir={directory}")])
             .args([format!("--loose-innodb-undo-directory={directory}"), format!("--relay-log={}", directory.join(".trove-private-relay"))])
@@ -91,7 +112,7 @@ impl PrivateServerSpec {
         // Everything it says goes to its log.
         drop(running.take_stdout());
         let client = Client::new(self.socket(), Utf8PathBuf::new());
-        let mut server = PrivateServer { running, client, directory: directory.clone() };
+        let mut server = PrivateServer { running, client, directory: directory.clone(), tmp_dir: self.tmp_dir() };
         let deadline = Instant::now() + self.wait;
         let mut look = tokio::time::interval(LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -132,7 +153,7 @@ impl PrivateServer {
     /// # Errors
     /// It did not end in time, or not well.
     pub(super) async fn stop(self, op: &Op) -> Result<()> {
-        let directory = self.directory;
+        let (directory, tmp_dir) = (self.directory, self.tmp_dir);
         self.running
             .stop(op)
             .await
@@ -141,7 +162,7 @@ impl PrivateServer {
         for name in [SOCKET, PID, LOG, ".trove-private.sock.lock"] {
             files::remove(&directory.join(name))?;
         }
-        Ok(())
+        remove_tree(&tmp_dir)
     }
 }
 

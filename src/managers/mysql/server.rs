@@ -95,8 +95,8 @@ impl ServerProgram {
         }
     }
 
-    /// Fills an empty data directory.
-    pub(super) async fn initialize(&self, op: &Op, file: &Utf8Path, data_dir: &Utf8Path) -> Result<()> {
+    /// Fills an empty data directory. `tmp_dir` is for when another server may be running: one that starts removes the temporary tables it finds.
+    pub(super) async fn initialize(&self, op: &Op, file: &Utf8Path, data_dir: &Utf8Path, tmp_dir: Option<&Utf8Path>) -> Result<()> {
         let (_, flavor) = self.program(op).await?;
         let defaults = format!("--defaults-file={file}");
         let command = if flavor.is_mariadb() || flavor.version < (5, 7, 6) {
@@ -108,7 +108,8 @@ impl ServerProgram {
         } else {
             self.command(op, &defaults).await?.arg("--initialize-insecure")
         };
-        let command = command.arg(format!("--datadir={data_dir}")).timeout(INITIALIZE_DEADLINE);
+        let tmp_dir = tmp_dir.map(|directory| format!("--tmpdir={directory}"));
+        let command = command.arg(format!("--datadir={data_dir}")).args(tmp_dir).timeout(INITIALIZE_DEADLINE);
         self.service.exec(op, command).await.map(drop).action(format!("initialize the data directory {data_dir}"))
     }
 }
