@@ -16,6 +16,7 @@ import json
 import socket
 import sys
 import textwrap
+import time
 import traceback
 import types
 from collections.abc import Callable, Iterator
@@ -46,6 +47,7 @@ APIS: dict[str, type] = {
     "vertica": vertica.VerticaGuestAgentAPI,
 }
 AUTH_TOKEN = ""
+SAVE_SECONDS = 30.0
 
 
 def call(
@@ -109,6 +111,7 @@ def serve(*operations: Callable[..., Any]) -> None:
     global AUTH_TOKEN
     descriptor, AUTH_TOKEN = int(sys.argv.pop(1)), sys.argv.pop(1)
     trove_start.initialize()
+    _be_patient()
     table = {operation.__name__: operation for operation in (call, surface, conductor_reads, conductor_builds, *operations)}
     # Held by name: eventlet closes the descriptor with its socket object, whatever was made of it.
     connection = socket.socket(fileno=descriptor)
@@ -116,6 +119,25 @@ def serve(*operations: Callable[..., Any]) -> None:
     for line in stream:
         stream.write(_answer(table, line) + "\n")
         stream.flush()
+
+
+def _be_patient() -> None:
+    """SQLite refuses at once to write what it read before another wrote (the conductor does): Trove's `save`, a transaction of its own, is repeated."""
+    import sqlalchemy.exc
+    from trove.db.sqlalchemy import api as db_api
+
+    save = db_api.save
+
+    def patient(model: Any) -> Any:
+        deadline = time.monotonic() + SAVE_SECONDS
+        while True:
+            try:
+                return save(model)
+            except sqlalchemy.exc.OperationalError as error:
+                if "database is locked" not in str(error) or time.monotonic() > deadline:
+                    raise
+
+    db_api.save = patient
 
 
 def _answer(table: dict[str, Callable[..., Any]], line: str) -> str:
