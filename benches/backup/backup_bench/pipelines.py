@@ -111,7 +111,8 @@ def stored_by(stream: Path, verb: list[str], spool: Path | None) -> list[str]:
 def ours(stream: Path, dump: list[str], spool: Path | None) -> Outcome:
     """The agent's own stream behind the same dump: gzip, AES, MD5, a copy of each segment, and a store that hashes and forgets."""
     started = time.perf_counter()
-    source = subprocess.Popen(dump, stdout=subprocess.PIPE, env=ENVIRONMENT)
+    # The last place, as the agent gives it to its tools.
+    source = subprocess.Popen(["nice", "-n", "19", *dump], stdout=subprocess.PIPE, env=ENVIRONMENT)
     process = subprocess.Popen(stored_by(stream, ["store"], spool), stdin=source.stdout, stderr=subprocess.PIPE, env=ENVIRONMENT)
     source.stdout.close()
     found = figures(process)
