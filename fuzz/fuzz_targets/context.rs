@@ -29,7 +29,7 @@ fuzz_target!(|input: &[u8]| {
 /// A message's bytes, whose arguments and context may be encrypted.
 fn from_the_wire(body: &[u8]) {
     let Ok(incoming) = open(body) else { return };
-    match KEY.decrypt_request(incoming.args, &incoming.context) {
+    match KEY.decrypt_request(&incoming.args, &incoming.context) {
         Ok((args, context)) => decode(&incoming.method, args, context),
         Err(error) => drop(error.to_string()),
     }
@@ -45,7 +45,7 @@ fn encrypted(script: &[u8]) {
         Some((String::from_utf8_lossy(&line[..space]).into_owned(), seal(&line[space + 1..])))
     });
     let sealed = Map::from_iter([("context".to_owned(), context)]);
-    match KEY.decrypt_request(args.collect(), &sealed) {
+    match KEY.decrypt_request(&args.collect(), &sealed) {
         Ok((args, context)) => decode(&method, args, context),
         Err(error) => drop(error.to_string()),
     }
