@@ -17,7 +17,8 @@ fuzz_target!(|body: &[u8]| {
     match Request::decode(&incoming.method, incoming.args) {
         Ok(request) => {
             assert_eq!(request.method(), incoming.method);
-            let _facts = (request.lane(), request.notifies_its_end(), request.works_in_the_database(), request.after_interruption());
+            let properties = request.properties();
+            let _facts = (properties, properties.works_in_the_database());
         }
         // What a caller is told, as the reply carries it.
         Err(error) => drop(Value::String(error.to_string()).to_string()),
