@@ -250,6 +250,6 @@ async fn a_full_disk_fails_the_restore_in_words() {
         let (target, mut wire) = guest(folder.path()).await;
         let _tiny = Tiny::mount(target.dir.join("data"), options);
         assert_eq!(prepare(&target, &mut wire, info.clone()).await, "failed to spawn");
-        assert!(target.log().contains(words), "{words}: {}", target.log());
+        target.logged(words, 1).await;
     }
 }
