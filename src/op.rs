@@ -1,7 +1,6 @@
 //! [`Op`]: the one context argument. First parameter of everything that may block.
 
 use std::future::Future;
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -9,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::error::{Error, Result};
 use crate::model::RequestContext;
-use crate::progress::{Progress, ProgressSnapshot};
+use crate::progress::ProgressSlot;
 
 /// One operation in progress: who asked for it, and how to stop it.
 #[derive(Debug, Clone)]
@@ -19,7 +18,7 @@ pub struct Op {
     /// The request's context: tenant, token, request id.
     pub context: RequestContext,
     /// How far it is, while it moves bytes.
-    progress: Arc<Mutex<Option<Arc<Progress>>>>,
+    pub progress: ProgressSlot,
     /// When its caller gives up, if it is known.
     pub deadline: Option<Instant>,
 }
@@ -30,22 +29,12 @@ const TO_ANSWER: Duration = Duration::from_secs(2);
 impl Op {
     /// An operation on behalf of a request.
     pub fn new(cancel: CancellationToken, context: RequestContext) -> Self {
-        Op { cancel, context, progress: Arc::default(), deadline: None }
+        Op { cancel, context, progress: ProgressSlot::default(), deadline: None }
     }
 
     /// An operation the agent starts by itself: boot, heartbeat probes, recovery.
     pub fn internal(cancel: CancellationToken) -> Self {
         Op::new(cancel, RequestContext::default())
-    }
-
-    /// Shows how far it is to whoever asks what is under way, from now on by `progress`.
-    pub fn show(&self, progress: &Arc<Progress>) {
-        *self.progress.lock().expect("never poisoned: no panics while held") = Some(Arc::clone(progress));
-    }
-
-    /// How far it is, if it moves bytes.
-    pub fn shown(&self) -> Option<ProgressSnapshot> {
-        self.progress.lock().expect("never poisoned: no panics while held").as_ref().map(|progress| progress.snapshot())
     }
 
     /// The same operation for a caller that waits only so long.

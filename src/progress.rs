@@ -1,8 +1,8 @@
 //! [`Progress`]: how far a backup or restore has come. Counters that cost nothing to keep, read by the log and by whoever else holds the handle.
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use tokio_util::task::AbortOnDropHandle;
@@ -20,6 +20,22 @@ pub struct Progress {
     stored: AtomicU64,
     segments: AtomicU64,
     retries: AtomicU64,
+}
+
+/// Where an operation puts its [`Progress`] when bytes begin to move. All clones are the same place.
+#[derive(Debug, Clone, Default)]
+pub struct ProgressSlot(Arc<Mutex<Option<Arc<Progress>>>>);
+
+impl ProgressSlot {
+    /// From now on this one is read.
+    pub fn set(&self, progress: &Arc<Progress>) {
+        *self.0.lock().expect("never poisoned: no panics while held") = Some(Arc::clone(progress));
+    }
+
+    /// How far it is, if bytes move.
+    pub fn read(&self) -> Option<ProgressSnapshot> {
+        self.0.lock().expect("never poisoned: no panics while held").as_ref().map(|progress| progress.snapshot())
+    }
 }
 
 /// What [`Progress`] said at one moment.

@@ -39,14 +39,7 @@ pub(super) async fn run(broker: &BrokerArgs, args: &VerifyArgs) -> Result<ExitCo
     let mount_point = manager.mount_point();
     let room = args.scratch_dir.as_ref().or(settings.backup.drill_dir.as_ref()).unwrap_or(&mount_point);
     let drill = Drill { settings: &settings.backup, storage, state_dir: &settings.state_dir, room };
-    let request = RestoreRequest {
-        id: None,
-        location: args.location.clone(),
-        checksum: args.checksum.clone(),
-        kind: args.kind.clone(),
-        swift_url: None,
-        storage_driver: None,
-    };
+    let request = RestoreRequest::of(args.location.clone(), args.checksum.clone(), args.kind.clone());
     let report = tokio::select! {
         // Cancel-safe: the others never end. An interrupted drill cleans up before it does.
         report = drill.hold(&op, backups, &request) => report?,
@@ -70,7 +63,7 @@ async fn watch(op: &Op) -> Infallible {
     let mut look = tokio::time::interval(EVERY);
     loop {
         look.tick().await;
-        match op.shown() {
+        match op.progress.read() {
             Some(now) => bar.show(now.fraction(), &now.to_string()),
             None => bar.show(None, "looking at the backup"),
         }

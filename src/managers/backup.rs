@@ -112,14 +112,7 @@ impl BackupEnv {
         let room = self.settings.backup.drill_dir.as_ref().unwrap_or(&self.mount_point);
         let (settings, storage) = (&self.settings.backup, Arc::clone(&self.storage));
         let drill = Drill { settings, storage, state_dir: &self.settings.state_dir, room };
-        let request = RestoreRequest {
-            id: None,
-            location: finished.location.clone(),
-            checksum: Some(finished.checksum.clone()),
-            kind: Some(runner.name().to_owned()),
-            swift_url: None,
-            storage_driver: None,
-        };
+        let request = RestoreRequest::of(finished.location.clone(), Some(finished.checksum.clone()), Some(runner.name().to_owned()));
         match drill.hold(op, backups, &request).await {
             Ok(report) => {
                 report.found.verdict()?;
@@ -145,9 +138,9 @@ impl BackupEnv {
     ) -> Result<Finished> {
         let progress = Progress::new(format!("backup {}", job.id));
         if let Ok(stats) = volume::filesystem_stats(&self.mount_point) {
-            progress.expect_content(stats.total_blocks.saturating_sub(stats.free_blocks).saturating_mul(stats.block_size));
+            progress.expect_content(stats.occupied());
         }
-        op.show(&progress);
+        op.progress.set(&progress);
         let _lines = progress.log_every(LOG_INTERVAL);
         let limits = Limits::new(&self.settings.backup);
         let stream = runner.start(op, job).await.action(format!("start {}", runner.name()))?;

@@ -112,7 +112,7 @@ impl Drill<'_> {
         let found = self.restore_and_examine(op, backups, chain, &data).await;
         // Also after a cancellation, which must not leave a database around.
         let cleared = backups.clear_scratch(&Op::internal(CancellationToken::new()), &data).await;
-        let removed = std::fs::remove_dir_all(&directory).action(format!("remove {directory}"));
+        let removed = files::remove_tree(&directory);
         let found = found?;
         cleared.and(removed)?;
         Ok(Report { backups: depth, stored, seconds: began.elapsed().as_secs_f64(), found })
@@ -145,7 +145,7 @@ impl Drill<'_> {
     /// A restored database takes more than its files in the backup, and the instance's own goes on growing.
     fn check_room(&self, least: u64) -> Result<()> {
         let stats = volume::filesystem_stats(self.room)?;
-        let available = stats.avail_blocks.saturating_mul(stats.block_size);
+        let available = stats.available();
         let needed = least.saturating_mul(2).saturating_add(reserve(&stats));
         if available >= needed {
             return Ok(());
@@ -164,7 +164,7 @@ impl Drill<'_> {
         loop {
             look.tick().await;
             if let Ok(stats) = volume::filesystem_stats(self.room) {
-                let available = stats.avail_blocks.saturating_mul(stats.block_size);
+                let available = stats.available();
                 if available < reserve(&stats) {
                     return available;
                 }
@@ -174,5 +174,5 @@ impl Drill<'_> {
 }
 
 fn reserve(stats: &volume::FilesystemStats) -> u64 {
-    (stats.total_blocks.saturating_mul(stats.block_size) / LEAST_PART).min(LEAST_LEFT)
+    (stats.size() / LEAST_PART).min(LEAST_LEFT)
 }

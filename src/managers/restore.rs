@@ -92,7 +92,7 @@ impl Chain {
         let depth = self.depth();
         let progress = Progress::new(format!("restore of {}", self.object));
         progress.expect_stored(self.stored_size());
-        op.show(&progress);
+        op.progress.set(&progress);
         let _lines = progress.log_every(LOG_INTERVAL);
         for (index, object) in self.links.into_iter().enumerate() {
             let key = settings.aes_cbc_key.clone().unwrap_or_else(|| BackupSettings::PUBLIC_KEY.into());
@@ -112,12 +112,12 @@ impl Chain {
 /// A backup larger than the whole volume is refused while the old data are still there.
 fn check_capacity(least: u64, path: &Utf8Path) -> Result<()> {
     let Ok(stats) = volume::filesystem_stats(path) else { return Ok(()) };
-    refuse(least, stats.total_blocks.saturating_mul(stats.block_size), path)
+    refuse(least, stats.size(), path)
 }
 
 fn check_space(least: u64, path: &Utf8Path) -> Result<()> {
     let stats = volume::filesystem_stats(path)?;
-    refuse(least, stats.avail_blocks.saturating_mul(stats.block_size), path)
+    refuse(least, stats.available(), path)
 }
 
 fn refuse(least: u64, room: u64, path: &Utf8Path) -> Result<()> {

@@ -64,6 +64,13 @@ pub struct RestoreRequest {
     pub storage_driver: Option<String>,
 }
 
+impl RestoreRequest {
+    /// A backup that no controller asks for: a drill's.
+    pub fn of(location: impl Into<String>, checksum: Option<String>, kind: Option<String>) -> Self {
+        RestoreRequest { id: None, location: location.into(), checksum, kind, swift_url: None, storage_driver: None }
+    }
+}
+
 /// What is kept with a backup besides its bytes, such as `lsn` or `parent_location`: `X-Object-Meta-*` in Swift. Keys are lower case with
 /// underscores, as the Python agent's readers see them.
 pub type BackupMetadata = BTreeMap<String, String>;

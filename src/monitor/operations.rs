@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use super::{OperationView, ProgressView};
 use crate::op::Op;
+use crate::progress::ProgressSlot;
 
 /// What runs now.
 #[derive(Debug, Default)]
@@ -22,7 +23,8 @@ struct Open {
 #[derive(Debug)]
 struct Entry {
     method: &'static str,
-    op: Op,
+    request_id: Option<String>,
+    progress: ProgressSlot,
     began: Instant,
 }
 
@@ -36,7 +38,8 @@ pub struct Running {
 impl Operations {
     /// Enters an operation.
     pub fn begin(self: &Arc<Self>, method: &'static str, op: &Op) -> Running {
-        let entry = Entry { method, op: op.clone(), began: Instant::now() };
+        let (request_id, progress) = (op.context.request_id.clone(), op.progress.clone());
+        let entry = Entry { method, request_id, progress, began: Instant::now() };
         let mut open = self.open.lock().expect("never poisoned: no panics while held");
         let number = open.next;
         open.next += 1;
@@ -49,9 +52,9 @@ impl Operations {
         let open = self.open.lock().expect("never poisoned: no panics while held");
         let view = |entry: &Entry| OperationView {
             method: entry.method.to_owned(),
-            request_id: entry.op.context.request_id.clone(),
+            request_id: entry.request_id.clone(),
             elapsed: entry.began.elapsed().as_secs_f64(),
-            progress: entry.op.shown().map(ProgressView::from),
+            progress: entry.progress.read().map(ProgressView::from),
         };
         open.entries.values().map(view).collect()
     }

@@ -76,9 +76,10 @@ impl Dispatcher {
         let is_prepare = matches!(request, Request::Prepare(_));
         let _shown = self.operations.begin(request.method(), op);
         let mut casts = Vec::new();
-        let outcome = match request::support(&*self.manager, request.method()) {
-            Support::Answered => self.run(op, request, &mut casts).await,
-            Support::NotSupported | Support::Absent => Err(self.not_supported(request.method())),
+        let outcome = if self.manager.has(request.properties().facet) {
+            self.run(op, request, &mut casts).await
+        } else {
+            Err(self.not_supported(request.method()))
         };
         // What the agent's own end cut short has not ended: its next life finishes it or reports it.
         if notifies && !(outcome.is_err() && op.cancel.is_cancelled() && casts.is_empty()) {

@@ -52,6 +52,17 @@ pub fn remove(path: &Utf8Path) -> Result<()> {
     }
 }
 
+/// Removes a directory and everything in it; one that is not there is fine.
+///
+/// # Errors
+/// [`Error::Io`] naming the directory.
+pub fn remove_tree(directory: &Utf8Path) -> Result<()> {
+    match fs::remove_dir_all(directory) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error).action(format!("remove {directory}")),
+        _ => Ok(()),
+    }
+}
+
 /// Reads a text file; `None` when there is none.
 ///
 /// # Errors

@@ -26,6 +26,23 @@ pub struct FilesystemStats {
     pub used: f64,
 }
 
+impl FilesystemStats {
+    /// Size, bytes.
+    pub fn size(&self) -> u64 {
+        self.total_blocks.saturating_mul(self.block_size)
+    }
+
+    /// What is used, bytes.
+    pub fn occupied(&self) -> u64 {
+        self.total_blocks.saturating_sub(self.free_blocks).saturating_mul(self.block_size)
+    }
+
+    /// What is free for everybody, bytes.
+    pub fn available(&self) -> u64 {
+        self.avail_blocks.saturating_mul(self.block_size)
+    }
+}
+
 /// GiB with two decimals, rounded as Python rounds: what is there is never shown as nothing.
 fn gib(bytes: u64) -> f64 {
     if bytes == 0 {

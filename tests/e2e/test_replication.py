@@ -105,10 +105,8 @@ class ReplicationSet:
     def enable(self, server: Server) -> None:
         server.instance.call("enable_as_master", replica_source_config=self.config(server, "source"))
 
-    def promote(self, old: Server, candidate: Server, replicas: list[Server]) -> None:
-        old.instance.call("make_read_only", read_only=True)
-        latest = old.instance.call("get_latest_txn_id")
-        candidate.instance.call("wait_for_txn", txn=latest)
+    def take_over(self, candidate: Server, replicas: list[Server]) -> None:
+        """What a promotion and an ejection share: the candidate becomes the source, then the others follow it."""
         candidate.instance.call("detach_replica", for_failover=True)
         self.enable(candidate)
         candidate.instance.call("make_read_only", read_only=False)
@@ -116,6 +114,12 @@ class ReplicationSet:
             if replica is not candidate:
                 replica.instance.call("detach_replica", for_failover=True)
                 self.attach(replica, candidate)
+
+    def promote(self, old: Server, candidate: Server, replicas: list[Server]) -> None:
+        old.instance.call("make_read_only", read_only=True)
+        latest = old.instance.call("get_latest_txn_id")
+        candidate.instance.call("wait_for_txn", txn=latest)
+        self.take_over(candidate, replicas)
         self.attach(old, candidate)
         old.instance.call("demote_replication_master")
 
@@ -123,13 +127,7 @@ class ReplicationSet:
         last = [[replica, *replica.instance.call("get_last_txn")] for replica in replicas]
         assert len({source for _, source, _ in last if source}) == 1, last
         candidate: Server = sorted(last, key=lambda entry: entry[2], reverse=True)[0][0]
-        candidate.instance.call("detach_replica", for_failover=True)
-        self.enable(candidate)
-        candidate.instance.call("make_read_only", read_only=False)
-        for replica in replicas:
-            if replica is not candidate:
-                replica.instance.call("detach_replica", for_failover=True)
-                self.attach(replica, candidate)
+        self.take_over(candidate, replicas)
         return candidate
 
     def read(self, server: Server, sql: str) -> list[tuple[object, ...]]:

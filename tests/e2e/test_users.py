@@ -42,6 +42,12 @@ def pages(server: Server, method: str, limit: int) -> list[list[str]]:
             return found
 
 
+def assert_pages_of_two(server: Server, method: str, everything: list[str]) -> None:
+    by_two = pages(server, method, 2)
+    assert [name for page in by_two for name in page] == everything
+    assert all(len(page) == 2 for page in by_two[:-1])
+
+
 def test_a_user_is_made_found_and_deleted(server: Server) -> None:
     password = server.secret()
     create_user(server, user("round", password, databases=("first", "second")))
@@ -69,10 +75,7 @@ def test_users_come_in_pages(server: Server) -> None:
     names = [f"page{number}" for number in range(5)]
     create_user(server, *(user(name, server.secret()) for name in names))
     try:
-        everything = user_names(server)
-        by_two = pages(server, "list_users", 2)
-        assert [name for page in by_two for name in page] == everything
-        assert all(len(page) == 2 for page in by_two[:-1])
+        assert_pages_of_two(server, "list_users", user_names(server))
         entries, _ = server.instance.call("list_users", limit=1, marker="page2@%", include_marker=True)
         assert [entry["_name"] for entry in entries] == ["page2"]
         entries, _ = server.instance.call("list_users", limit=1, marker="page2@%", include_marker=False)
@@ -86,10 +89,7 @@ def test_databases_come_in_pages(server: Server) -> None:
     names = [f"shelf{number}" for number in range(5)]
     create_database(server, *(schema(name) for name in names))
     try:
-        everything = database_names(server)
-        by_two = pages(server, "list_databases", 2)
-        assert [name for page in by_two for name in page] == everything
-        assert all(len(page) == 2 for page in by_two[:-1])
+        assert_pages_of_two(server, "list_databases", database_names(server))
         entries, _ = server.instance.call("list_databases", limit=1, marker="shelf2", include_marker=True)
         assert [entry["_name"] for entry in entries] == ["shelf2"]
     finally:

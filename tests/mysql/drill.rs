@@ -52,14 +52,7 @@ async fn hold(guest: &Guest, finished: &Finished) -> Result<Report> {
     let room = guest.dir.clone();
     let drill =
         Drill { settings: &guest.settings.backup, storage: storage(guest).await, state_dir: &guest.settings.state_dir, room: &room };
-    let wanted = RestoreRequest {
-        id: None,
-        location: finished.location.clone(),
-        checksum: Some(finished.checksum.clone()),
-        kind: None,
-        swift_url: None,
-        storage_driver: None,
-    };
+    let wanted = RestoreRequest::of(finished.location.clone(), Some(finished.checksum.clone()), None);
     let report = drill.hold(&guest.op, guest.manager.backups().unwrap(), &wanted).await;
     assert!(!room.join(".trove-drill").exists(), "a drill leaves nothing");
     report

@@ -145,13 +145,26 @@ async fn a_message_in_the_durable_queue_of_a_broker_that_is_killed_is_served() {
     assert_eq!(guest.runs("kept"), 1);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_lost_acknowledgement_brings_a_change_again_and_it_runs_once() {
+/// A guest that consumes through a proxy, and its controller, which does not.
+async fn behind_a_proxy(options: &str) -> (Proxy, Guest, Wire) {
     let proxy = Proxy::start(&shared_broker()).await;
-    let guest = Guest::behind(&proxy, "");
+    let guest = Guest::behind(&proxy, options);
     guest.start();
     guest.consuming(1).await;
-    let mut wire = guest.wire().await;
+    let wire = guest.wire().await;
+    (proxy, guest, wire)
+}
+
+/// The call that waited at a gate ends with the gate's error, once, and ran once.
+async fn answered_once(wire: &mut Wire, guest: &Guest, id: &str, gate: &str) {
+    assert!(wire.failure_of(id).await.1.contains(guest.gate(gate).as_str()));
+    wire.no_more_for(id).await;
+    assert_eq!(guest.runs(gate), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_acknowledgement_brings_a_change_again_and_it_runs_once() {
+    let (proxy, guest, mut wire) = behind_a_proxy("").await;
     proxy.lose_acknowledgements();
     let (begun, waiting) = wire.two_changes(&guest).await;
     proxy.cut();
@@ -159,19 +172,13 @@ async fn a_lost_acknowledgement_brings_a_change_again_and_it_runs_once() {
     guest.open_gate("begun");
     guest.open_gate("waiting");
     for (id, gate) in [(begun, "begun"), (waiting, "waiting")] {
-        assert!(wire.failure_of(&id).await.1.contains(guest.gate(gate).as_str()));
-        wire.no_more_for(&id).await;
-        assert_eq!(guest.runs(gate), 1);
+        answered_once(&mut wire, &guest, &id, gate).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_agent_killed_before_a_finished_change_comes_again_does_not_run_it_again() {
-    let proxy = Proxy::start(&shared_broker()).await;
-    let guest = Guest::behind(&proxy, "");
-    guest.start();
-    guest.consuming(1).await;
-    let mut wire = guest.wire().await;
+    let (proxy, guest, mut wire) = behind_a_proxy("").await;
     proxy.lose_acknowledgements();
     // A call, whose answer is told; and a cast, of which there is nothing to tell.
     guest.open_gate("call");
@@ -190,11 +197,7 @@ async fn an_agent_killed_before_a_finished_change_comes_again_does_not_run_it_ag
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_agent_killed_before_an_answer_is_told_tells_it_once_and_runs_nothing_again() {
-    let proxy = Proxy::start(&shared_broker()).await;
-    let guest = Guest::behind(&proxy, "");
-    guest.start();
-    guest.consuming(1).await;
-    let mut wire = guest.wire().await;
+    let (proxy, guest, mut wire) = behind_a_proxy("").await;
     let id = wire.call_gate(&guest, "dev").await;
     guest.journalled("started", 1).await;
     proxy.lose_everything();
@@ -203,18 +206,12 @@ async fn an_agent_killed_before_an_answer_is_told_tells_it_once_and_runs_nothing
     guest.kill();
     proxy.cut();
     guest.start();
-    assert!(wire.failure_of(&id).await.1.contains(guest.gate("dev").as_str()));
-    wire.no_more_for(&id).await;
-    assert_eq!(guest.runs("dev"), 1);
+    answered_once(&mut wire, &guest, &id, "dev").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_connection_on_which_nothing_gets_through_is_found_and_replaced() {
-    let proxy = Proxy::start(&shared_broker()).await;
-    let guest = Guest::behind(&proxy, "[oslo_messaging_rabbit]\nheartbeat_timeout_threshold=2");
-    guest.start();
-    guest.consuming(1).await;
-    let mut wire = guest.wire().await;
+    let (proxy, guest, mut wire) = behind_a_proxy("[oslo_messaging_rabbit]\nheartbeat_timeout_threshold=2").await;
     let under_way = wire.call_gate(&guest, "under-way").await;
     guest.journalled("started", 1).await;
     proxy.lose_everything();
@@ -222,9 +219,7 @@ async fn a_connection_on_which_nothing_gets_through_is_found_and_replaced() {
     guest.open_gate("under-way");
     guest.open_gate("meanwhile");
     for (id, gate) in [(under_way, "under-way"), (meanwhile, "meanwhile")] {
-        assert!(wire.failure_of(&id).await.1.contains(guest.gate(gate).as_str()));
-        wire.no_more_for(&id).await;
-        assert_eq!(guest.runs(gate), 1);
+        answered_once(&mut wire, &guest, &id, gate).await;
     }
 }
 
@@ -262,9 +257,7 @@ async fn between_two_brokers_nothing_accepted_is_lost() {
         guest.consuming(2 + dies).await;
         guest.open_gate(&gate);
         let mut after = Wire::connect(&guest, &brokers[1 - dies].url(), &replies).await;
-        assert!(after.failure_of(&id).await.1.contains(guest.gate(&gate).as_str()));
-        after.no_more_for(&id).await;
-        assert_eq!(guest.runs(&gate), 1);
+        answered_once(&mut after, &guest, &id, &gate).await;
         brokers[dies].again().await;
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use camino::{Utf8Path, Utf8PathBuf};
 
-use super::bootstrap::{Owner, remove_tree};
+use super::bootstrap::Owner;
 use super::client::Client;
 use super::examine;
 use super::flavor::Flavor;
@@ -210,7 +210,7 @@ impl Backups for MySqlBackups {
 
     async fn clear_scratch(&self, op: &Op, directory: &Utf8Path) -> Result<()> {
         private_server::end_left_over(op, directory).await?;
-        remove_tree(directory)
+        files::remove_tree(directory)
     }
 }
 

@@ -45,11 +45,11 @@ pub(super) async fn ensure_data_directory(op: &Op, layout: &Layout, program: &Se
     let marker = layout.mount_point.join(INITIALIZING);
     if restoring::is_half_restored(layout) {
         tracing::warn!(directory = %data, "an earlier restore was interrupted: its half of a database is removed");
-        remove_tree(data)?;
+        files::remove_tree(data)?;
         restoring::forget(layout)?;
     } else if marker.exists() {
         tracing::warn!(directory = %data, "an earlier initialization of the data directory was interrupted: starting again");
-        remove_tree(data)?;
+        files::remove_tree(data)?;
     } else {
         move_from_mount_point(layout)?;
         if is_initialized(data) {
@@ -77,7 +77,7 @@ pub(super) async fn ensure_data_directory(op: &Op, layout: &Layout, program: &Se
 pub(super) fn clear(layout: &Layout) -> Result<()> {
     files::remove(&layout.mount_point.join(INITIALIZING))?;
     move_from_mount_point(layout)?;
-    remove_tree(&layout.data_dir)
+    files::remove_tree(&layout.data_dir)
 }
 
 /// A data directory with something in it that is no database is not the agent's to delete.
@@ -117,13 +117,6 @@ fn move_from_mount_point(layout: &Layout) -> Result<()> {
         fs::remove_dir(data).action(format!("replace {data}, which should be empty"))?;
     }
     fs::rename(&moving, data).action(format!("rename {moving} to {data}"))
-}
-
-pub(super) fn remove_tree(directory: &Utf8Path) -> Result<()> {
-    match fs::remove_dir_all(directory) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error).action(format!("remove {directory}")),
-        _ => Ok(()),
-    }
 }
 
 /// The account the server runs as: one of this guest, or of the container the server runs in.

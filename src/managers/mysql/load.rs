@@ -4,7 +4,7 @@ use std::mem;
 
 use async_trait::async_trait;
 
-use super::bootstrap::{Owner, remove_tree};
+use super::bootstrap::Owner;
 use super::flavor::Flavor;
 use super::private_server::{Access, PrivateServer, PrivateServerSpec};
 use super::upgrade;
@@ -12,6 +12,7 @@ use crate::error::{Error, Result, ResultExt};
 use crate::op::Op;
 use crate::strategies::backup::{RestoreRunner, RestoreStep, feed};
 use crate::system::command::CommandSpec;
+use crate::system::files;
 
 /// Clients that load a dump, best first.
 pub(super) const CLIENTS: [&str; 2] = ["mariadb", "mysql"];
@@ -33,7 +34,7 @@ pub(super) struct LoadRestore {
 impl RestoreRunner for LoadRestore {
     async fn begin(&mut self, op: &Op) -> Result<()> {
         let spec = &self.spec;
-        remove_tree(&spec.directory)?;
+        files::remove_tree(&spec.directory)?;
         self.owner.directory(op, &spec.directory, 0o750).await?;
         spec.initialize(op).await?;
         self.owner.take(op, &spec.directory).await?;

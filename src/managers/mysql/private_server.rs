@@ -8,7 +8,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::time::{Instant, MissedTickBehavior};
 
-use super::bootstrap::{Owner, remove_tree};
+use super::bootstrap::Owner;
 use super::client::{Client, Login, Session};
 use super::server::ServerProgram;
 use crate::error::{Error, Result, ResultExt};
@@ -162,7 +162,7 @@ impl PrivateServer {
         for name in [SOCKET, PID, LOG, ".trove-private.sock.lock"] {
             files::remove(&directory.join(name))?;
         }
-        remove_tree(&tmp_dir)
+        files::remove_tree(&tmp_dir)
     }
 }
 

@@ -51,23 +51,20 @@ impl HotRestore {
         let unpack = CommandSpec::new(self.tool.unpacker()).args(["-x", "-C", into.as_str()]).timeout(ENDING);
         let running = self.service.spawn(op, unpack).await?;
         match feed(op, running, step.content, |_| ()).await {
-            Err(error @ Error::Command { .. }) if available(into).is_some_and(|left| left < FULL_BYTES) => Err(Error::guest(format!(
-                "the volume is full: the backup needs more than there is at {into}; restore it to a larger volume ({error})"
-            ))),
+            Err(error @ Error::Command { .. }) if volume::filesystem_stats(into).is_ok_and(|stats| stats.available() < FULL_BYTES) => {
+                Err(Error::guest(format!(
+                    "the volume is full: the backup needs more than there is at {into}; restore it to a larger volume ({error})"
+                )))
+            }
             other => other.map(drop),
         }
     }
 }
 
-/// Bytes left at a place.
-fn available(path: &Utf8Path) -> Option<u64> {
-    volume::filesystem_stats(path).ok().map(|stats| stats.avail_blocks.saturating_mul(stats.block_size))
-}
-
 #[async_trait]
 impl RestoreRunner for HotRestore {
     async fn begin(&mut self, _op: &Op) -> Result<()> {
-        remove_tree(&self.aside)?;
+        files::remove_tree(&self.aside)?;
         files::ensure_directory(&self.directory, 0o750, None)
     }
 
@@ -80,7 +77,7 @@ impl RestoreRunner for HotRestore {
         self.unpack(op, step, &into).await.action(format!("unpack backup {index} of the chain"))?;
         let said = self.service.exec(op, self.prepare(incremental, last)).await.action(format!("prepare backup {index} of the chain"))?;
         hot_log::completed(&said.stderr).action(format!("prepare backup {index} of the chain"))?;
-        if incremental { remove_tree(&self.aside) } else { Ok(()) }
+        if incremental { files::remove_tree(&self.aside) } else { Ok(()) }
     }
 
     async fn finish(&mut self, _op: &Op) -> Result<()> {
@@ -88,13 +85,6 @@ impl RestoreRunner for HotRestore {
             return Ok(());
         }
         Err(Error::guest("what was restored is no database: there is no schema 'mysql' in it"))
-    }
-}
-
-fn remove_tree(directory: &Utf8Path) -> Result<()> {
-    match std::fs::remove_dir_all(directory) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error).action(format!("remove {directory}")),
-        _ => Ok(()),
     }
 }
 
