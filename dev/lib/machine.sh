@@ -54,6 +54,14 @@ rust_is_new_enough() {
     [ -n "$version" ] && [ "$version" -ge "$RUST_MINOR" ]
 }
 
+# The kernel's default of 128 inotify instances a user is used up by some ten guests: each systemd and what it starts takes a dozen.
+INOTIFY_INSTANCES=4096
+raise_limits() {
+    local setting=/proc/sys/fs/inotify/max_user_instances
+    [ "$(<"$setting")" -ge "$INOTIFY_INSTANCES" ] || echo "$INOTIFY_INSTANCES" >"$setting"
+    say "$(<"$setting") inotify instances a user"
+}
+
 CARGO_DENY=0.20.2
 install_cargo_deny() { install_cargo_tool cargo-deny "$CARGO_DENY"; }
 CARGO_FUZZ=0.13.2
