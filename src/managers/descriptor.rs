@@ -15,8 +15,8 @@ pub struct Descriptor {
     pub services: &'static [&'static str],
     /// Packages installed when `prepare` names none and the server is not there.
     pub packages: &'static [&'static str],
-    /// Account the server runs as.
-    pub owner: &'static str,
+    /// Accounts the server may run as, best first; a family's packages have several.
+    pub owners: &'static [&'static str],
     /// Default `mount_point`.
     pub mount_point: &'static str,
     /// Accounts that are never listed, created or deleted.

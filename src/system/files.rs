@@ -1,13 +1,17 @@
 //! Writing files so that a crash leaves the old content or the new, never half of it.
 
 use std::fs::{self, File, Permissions};
-use std::io::Write;
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::PermissionsExt;
 
 use camino::Utf8Path;
 use nix::unistd::{Gid, Group, Uid, User};
 
 use crate::error::{Error, Result, ResultExt};
+
+/// How much of a log's end is read, and how many lines of it are quoted.
+const LOG_TAIL_BYTES: u64 = 16 << 10;
+const LOG_TAIL_LINES: usize = 8;
 
 /// Account names are short; a lookup that fails says which one.
 fn owner_ids(owner: &str) -> Result<(Uid, Gid)> {
@@ -73,6 +77,23 @@ pub fn read_optional(path: &Utf8Path) -> Result<Option<String>> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error).action(format!("read {path}")),
     }
+}
+
+/// The last lines that were written to a log after byte `start`, in one line, for an error message. Empty when it cannot be read: that must not
+/// hide the failure it would have explained.
+pub fn last_lines(log: &Utf8Path, start: u64) -> String {
+    let read = || -> std::io::Result<Vec<u8>> {
+        let mut file = File::open(log)?;
+        let size = file.metadata()?.len();
+        file.seek(SeekFrom::Start(start.max(size.saturating_sub(LOG_TAIL_BYTES))))?;
+        let mut bytes = Vec::new();
+        file.take(LOG_TAIL_BYTES).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    };
+    let bytes = read().unwrap_or_default();
+    let text = String::from_utf8_lossy(&bytes);
+    let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    lines[lines.len().saturating_sub(LOG_TAIL_LINES)..].join("; ")
 }
 
 /// Makes a directory (and those above it) with this mode and owner; one that exists gets them.

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use camino::{Utf8Path, Utf8PathBuf};
 
-use super::bootstrap::Owner;
 use super::client::Client;
 use super::examine;
 use super::flavor::Flavor;
@@ -19,6 +18,7 @@ use super::server::ServerProgram;
 use super::upgrade;
 use crate::config::Settings;
 use crate::error::{Error, Result, ResultExt};
+use crate::managers::Owner;
 use crate::managers::drill::Examination;
 use crate::managers::{Backups, RestoreTarget};
 use crate::op::Op;

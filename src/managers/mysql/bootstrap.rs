@@ -2,19 +2,16 @@
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
-use std::sync::Arc;
 
-use camino::{Utf8Path, Utf8PathBuf};
-use nix::unistd::{Group, User};
+use camino::Utf8Path;
 
 use super::layout::Layout;
 use super::restoring;
 use super::server::ServerProgram;
 use crate::error::{Error, Result, ResultExt};
+use crate::managers::Owner;
 use crate::op::Op;
-use crate::system::command::CommandSpec;
 use crate::system::files;
-use crate::system::service::ServiceControl;
 
 /// Says that a directory is half made: beside it, on the same volume.
 const INITIALIZING: &str = ".trove-initializing";
@@ -117,66 +114,6 @@ fn move_from_mount_point(layout: &Layout) -> Result<()> {
         fs::remove_dir(data).action(format!("replace {data}, which should be empty"))?;
     }
     fs::rename(&moving, data).action(format!("rename {moving} to {data}"))
-}
-
-/// The account the server runs as: one of this guest, or of the container the server runs in.
-#[derive(Debug, Clone)]
-pub(super) struct Owner {
-    pub(super) service: Arc<dyn ServiceControl>,
-    pub(super) name: &'static str,
-}
-
-impl Owner {
-    /// Gives a file or a tree to the account. A tree whose top and first level are right already is left alone: a big one takes long.
-    pub(super) async fn take(&self, op: &Op, path: &Utf8Path) -> Result<()> {
-        if self.service.brings_its_own_programs() {
-            let chown = CommandSpec::new("chown").args(["-R", "--", self.name, path.as_str()]);
-            return self.service.exec(op, chown).await.map(drop).action(format!("give {path} to {}", self.name));
-        }
-        let user = User::from_name(self.name).action(format!("look up the account {}", self.name))?;
-        let user =
-            user.ok_or_else(|| Error::guest(format!("there is no account '{}' on this guest: is the datastore installed?", self.name)))?;
-        let gid = Group::from_name(self.name).ok().flatten().map_or(user.gid, |group| group.gid);
-        let (uid, gid, tree) = (user.uid.as_raw(), gid.as_raw(), path.to_owned());
-        let work = tokio::task::spawn_blocking(move || if is_owned(&tree, uid, gid)? { Ok(()) } else { chown_tree(&tree, uid, gid) });
-        let done = work.await.map_err(|error| Error::guest(format!("giving {path} to {} broke off: {error}", self.name)))?;
-        done.action(format!("give {path} to {}", self.name))
-    }
-
-    /// Makes a directory and gives it to the account.
-    pub(super) async fn directory(&self, op: &Op, path: &Utf8Path, mode: u32) -> Result<()> {
-        files::ensure_directory(path, mode, None)?;
-        self.take(op, path).await
-    }
-}
-
-fn is_owned(path: &Utf8Path, uid: u32, gid: u32) -> std::io::Result<bool> {
-    let right = |path: &Utf8Path| path.symlink_metadata().map(|found| found.uid() == uid && found.gid() == gid);
-    if !right(path)? {
-        return Ok(false);
-    }
-    if path.is_dir() {
-        for entry in path.read_dir_utf8()? {
-            if !right(entry?.path())? {
-                return Ok(false);
-            }
-        }
-    }
-    Ok(true)
-}
-
-fn chown_tree(path: &Utf8Path, uid: u32, gid: u32) -> std::io::Result<()> {
-    let mut pending: Vec<Utf8PathBuf> = vec![path.to_owned()];
-    while let Some(path) = pending.pop() {
-        // Never through a symbolic link: it may lead out of the volume.
-        std::os::unix::fs::lchown(&path, Some(uid), Some(gid))?;
-        if path.symlink_metadata()?.is_dir() {
-            for entry in path.read_dir_utf8()? {
-                pending.push(entry?.into_path());
-            }
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ const BASE: Descriptor = Descriptor {
     port: 3306,
     services: &["mysql", "mysqld", "mysql-server"],
     packages: &["mysql-server"],
-    owner: "mysql",
+    owners: &["mysql"],
     mount_point: "/var/lib/mysql",
     ignore_users: IGNORE_USERS,
     ignore_dbs: IGNORE_DBS,

@@ -78,11 +78,12 @@ impl Layout {
 
     /// How to run the server without a service manager.
     pub fn server_command(&self, descriptor: &Descriptor) -> ServerCommand {
+        let owner = descriptor.owners[0];
         ServerCommand {
             programs: self.programs.clone(),
             // The template of later releases leaves the account to whoever starts the server.
-            args: vec![format!("--defaults-file={}", self.main_file), format!("--user={}", descriptor.owner)],
-            user: descriptor.owner.to_owned(),
+            args: vec![format!("--defaults-file={}", self.main_file), format!("--user={owner}")],
+            user: owner.to_owned(),
             run_dirs: vec![self.run_dir().to_owned()],
             mounts: vec![self.config_dir().to_owned(), self.override_dir.clone(), self.mount_point.clone()],
             log_file: self.error_log.clone(),

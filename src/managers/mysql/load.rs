@@ -4,11 +4,11 @@ use std::mem;
 
 use async_trait::async_trait;
 
-use super::bootstrap::Owner;
 use super::flavor::Flavor;
 use super::private_server::{Access, PrivateServer, PrivateServerSpec};
 use super::upgrade;
 use crate::error::{Error, Result, ResultExt};
+use crate::managers::Owner;
 use crate::op::Op;
 use crate::strategies::backup::{RestoreRunner, RestoreStep, feed};
 use crate::system::command::CommandSpec;

@@ -7,7 +7,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 
 use super::accounts::Accounts;
 use super::backups::MySqlBackups;
-use super::bootstrap::{DataDirectory, Owner, ensure_data_directory};
+use super::bootstrap::{DataDirectory, ensure_data_directory};
 use super::client::{Client, Session};
 use super::configuration::Configuration;
 use super::credentials;
@@ -16,9 +16,8 @@ use super::descriptor::MARIADB;
 use super::foreign;
 use super::groups::Groups;
 use super::layout::{self, Layout};
-use super::lifecycle::Lifecycle;
 use super::names::Rules;
-use super::probe::Probe;
+use super::probe::MySqlServer;
 use super::restoring;
 use super::roles::Roles;
 use super::root::Root;
@@ -26,7 +25,10 @@ use super::secure;
 use super::server::ServerProgram;
 use crate::config::DatastoreSettings;
 use crate::error::{Error, Result, ResultExt};
-use crate::managers::{Backups, ConfigGroups, DatabaseAdmin, DatastoreManager, Deps, Descriptor, RootAccess, StatusProbe, UserAdmin};
+use crate::managers::lifecycle::Lifecycle;
+use crate::managers::{
+    Backups, ConfigGroups, DatabaseAdmin, DatastoreManager, Deps, Descriptor, Owner, RootAccess, StatusProbe, UserAdmin,
+};
 use crate::model::PrepareRequest;
 use crate::op::Op;
 use crate::strategies::replication::ReplicationStrategy;
@@ -44,7 +46,6 @@ pub struct MySqlManager {
     program: Arc<ServerProgram>,
     configuration: Arc<Configuration>,
     client: Arc<Client>,
-    probe: Arc<Probe>,
     lifecycle: Arc<Lifecycle>,
     accounts: Accounts,
     databases: Databases,
@@ -60,21 +61,14 @@ impl MySqlManager {
     pub fn new(descriptor: &'static Descriptor, layout: Layout, deps: Deps) -> MySqlManager {
         let client = Arc::new(Client::new(layout.socket.clone(), layout.credentials.clone()));
         let rules = Arc::new(Rules::new(descriptor, &deps.settings.accounts));
-        let program = Arc::new(ServerProgram::new(Arc::clone(&deps.service), descriptor.owner, layout.programs.clone()));
+        let program = Arc::new(ServerProgram::new(Arc::clone(&deps.service), descriptor.owners[0], layout.programs.clone()));
         let configuration =
             Arc::new(Configuration { layout: layout.clone(), program: Arc::clone(&program), guest_id: deps.settings.guest_id.clone() });
-        let probe = Arc::new(Probe::new(Arc::clone(&client), Arc::clone(&deps.service)));
-        let lifecycle = Arc::new(Lifecycle {
-            service: Arc::clone(&deps.service),
-            configuration: Arc::clone(&configuration),
-            probe: Arc::clone(&probe),
-            layout: layout.clone(),
-            owner: descriptor.owner,
-            wait: deps.settings.state_change_wait_time,
-        });
+        let owner = Owner::new(Arc::clone(&deps.service), descriptor.owners);
+        let server = Arc::new(MySqlServer { client: Arc::clone(&client), configuration: Arc::clone(&configuration) });
+        let lifecycle = Arc::new(Lifecycle::new(Arc::clone(&deps.service), server, owner.clone(), deps.settings.state_change_wait_time));
         let roles =
             Arc::new(Roles { client: Arc::clone(&client), configuration: Arc::clone(&configuration), lifecycle: Arc::clone(&lifecycle) });
-        let owner = Owner { service: Arc::clone(&deps.service), name: descriptor.owner };
         let backups = MySqlBackups {
             settings: Arc::clone(&deps.settings),
             service: Arc::clone(&deps.service),
@@ -89,7 +83,6 @@ impl MySqlManager {
             backups,
             replication: MySqlReplication::new(Arc::<Roles>::clone(&roles), &replication_strategy(descriptor, &deps.settings.datastore)),
             roles,
-            probe,
             lifecycle,
             accounts: Accounts { client: Arc::clone(&client), rules: Arc::clone(&rules) },
             databases: Databases { client: Arc::clone(&client), rules: Arc::clone(&rules) },
@@ -189,7 +182,7 @@ impl DatastoreManager for MySqlManager {
     }
 
     fn status(&self) -> &dyn StatusProbe {
-        &*self.probe
+        &*self.lifecycle
     }
 
     fn mount_point(&self) -> Utf8PathBuf {

@@ -13,7 +13,6 @@ mod foreign;
 mod grants;
 mod groups;
 mod layout;
-mod lifecycle;
 mod load;
 mod manager;
 mod names;

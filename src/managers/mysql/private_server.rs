@@ -8,10 +8,10 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::time::{Instant, MissedTickBehavior};
 
-use super::bootstrap::Owner;
 use super::client::{Client, Login, Session};
 use super::server::ServerProgram;
 use crate::error::{Error, Result, ResultExt};
+use crate::managers::Owner;
 use crate::op::Op;
 use crate::system::files;
 use crate::system::running::RunningCommand;
@@ -24,8 +24,6 @@ const PID: &str = ".trove-private.pid";
 const LOG: &str = ".trove-private.err";
 /// Beside the data directory.
 const TMP: &str = ".trove-private-tmp";
-/// How much of its log an error quotes.
-const QUOTED_LINES: usize = 6;
 
 /// What a server that is not alone on the guest makes do with.
 const MODEST: [&str; 3] = ["--innodb-buffer-pool-size=128M", "--key-buffer-size=16M", "--performance-schema=OFF"];
@@ -168,14 +166,8 @@ impl PrivateServer {
 
 /// The end of its log, for an error.
 fn log_end(directory: &Utf8Path) -> String {
-    let text = std::fs::read(directory.join(LOG)).unwrap_or_default();
-    let text = String::from_utf8_lossy(&text);
-    let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-    if lines.is_empty() {
-        String::new()
-    } else {
-        format!("; the end of its log: {}", lines[lines.len().saturating_sub(QUOTED_LINES)..].join("; "))
-    }
+    let lines = files::last_lines(&directory.join(LOG), 0);
+    if lines.is_empty() { lines } else { format!("; the end of its log: {lines}") }
 }
 
 /// Ends a server that an agent which was killed has left on a directory.

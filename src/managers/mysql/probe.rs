@@ -1,46 +1,25 @@
-//! How the database is ([`StatusProbe`]).
+//! What the family's server is to its [`crate::managers::lifecycle::Lifecycle`].
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use async_trait::async_trait;
+use camino::Utf8PathBuf;
 
 use super::client::Client;
+use super::configuration::Configuration;
 use super::quote::SqlText;
 use crate::error::{Error, Result};
-use crate::managers::StatusProbe;
-use crate::model::ServiceStatus;
+use crate::managers::lifecycle::{Answer, Server};
 use crate::op::Op;
-use crate::system::service::{ServiceControl, UnitState};
 
-/// Until the server must have answered.
-const DEADLINE: Duration = Duration::from_secs(3);
-
-/// Asks one server.
+/// One server.
 #[derive(Debug)]
-pub(super) struct Probe {
-    client: Arc<Client>,
-    service: Arc<dyn ServiceControl>,
-    warned: AtomicBool,
+pub(super) struct MySqlServer {
+    pub(super) client: Arc<Client>,
+    pub(super) configuration: Arc<Configuration>,
 }
 
-/// What came of asking.
-#[derive(Debug)]
-pub(super) enum Answer {
-    /// It answered the question.
-    Good,
-    /// It is alive, and refused: no account yet, wrong password, too many connections.
-    Refused(Error),
-    /// It said nothing.
-    None(Error),
-}
-
-impl Probe {
-    pub(super) fn new(client: Arc<Client>, service: Arc<dyn ServiceControl>) -> Probe {
-        Probe { client, service, warned: AtomicBool::new(false) }
-    }
-
+impl MySqlServer {
     async fn select(&self, op: &Op) -> Result<()> {
         let mut session = match self.client.session(op).await {
             // Before there are credentials, a refusal tells a living server from a dead one.
@@ -54,45 +33,21 @@ impl Probe {
         session.close().await;
         Ok(())
     }
-
-    /// Asks, within the deadline.
-    pub(super) async fn ask(&self, op: &Op) -> Answer {
-        match tokio::time::timeout(DEADLINE, self.select(op)).await {
-            Ok(Ok(())) => Answer::Good,
-            Ok(Err(error @ Error::Database { .. })) => Answer::Refused(error),
-            Ok(Err(error)) => Answer::None(error),
-            Err(_) => Answer::None(Error::Timeout { action: "ask the database how it is".into(), after: DEADLINE, detail: String::new() }),
-        }
-    }
 }
 
 #[async_trait]
-impl StatusProbe for Probe {
-    async fn probe(&self, op: &Op) -> ServiceStatus {
-        match self.ask(op).await {
-            Answer::Good => {
-                self.warned.store(false, Ordering::Relaxed);
-                ServiceStatus::Running
-            }
-            Answer::Refused(error) => {
-                // Once per trouble, not at every heartbeat.
-                if !self.warned.swap(true, Ordering::Relaxed) {
-                    tracing::warn!(%error, "the database is running but does not let the agent in");
-                }
-                ServiceStatus::Running
-            }
-            Answer::None(error) => {
-                tracing::debug!(%error, "the database does not answer");
-                match self.service.state(op).await {
-                    Ok(UnitState::Running { .. }) => ServiceStatus::Blocked,
-                    Ok(UnitState::Failed) => ServiceStatus::Crashed,
-                    Ok(UnitState::Stopped | UnitState::Missing) => ServiceStatus::Shutdown,
-                    Err(error) => {
-                        tracing::debug!(%error, "the service manager does not answer");
-                        ServiceStatus::Unknown
-                    }
-                }
-            }
-        }
+impl Server for MySqlServer {
+    async fn ask(&self, op: &Op) -> Answer {
+        self.select(op).await.into()
+    }
+
+    fn directories(&self) -> Vec<(Utf8PathBuf, u32)> {
+        let layout = &self.configuration.layout;
+        let logs = layout.error_log.parent().filter(|_| layout.sets_error_log).map(|logs| (logs.to_owned(), 0o750));
+        std::iter::once((layout.run_dir().to_owned(), 0o755)).chain(logs).collect()
+    }
+
+    fn error_log(&self) -> Utf8PathBuf {
+        self.configuration.error_log()
     }
 }

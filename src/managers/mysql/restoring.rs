@@ -7,10 +7,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 use camino::Utf8PathBuf;
 
-use super::bootstrap::{self, Owner};
+use super::bootstrap;
 use super::layout::Layout;
 use super::private_server;
 use crate::error::{Error, Result, ResultExt};
+use crate::managers::Owner;
 use crate::op::Op;
 use crate::strategies::backup::{RestoreRunner, RestoreStep};
 use crate::system::files;

@@ -11,11 +11,11 @@ use serde_json::{Map, Value};
 
 use super::client::{Client, Session};
 use super::configuration::Configuration;
-use super::lifecycle::Lifecycle;
 use super::option_file::{OptionFile, is_server_group, normalize};
 use super::quote::SqlText;
 use super::variables;
 use crate::error::{Error, Result, ResultExt};
+use crate::managers::lifecycle::Lifecycle;
 use crate::model::Overrides;
 use crate::op::Op;
 use crate::strategies::replication::mysql::{Host, Role, RoleOptions};
@@ -137,12 +137,7 @@ impl Roles {
             }
             Err(error) => return Err(error),
         }
-        self.restart(op).await
-    }
-
-    async fn restart(&self, op: &Op) -> Result<()> {
-        self.lifecycle.stop(op).await?;
-        self.lifecycle.start(op).await
+        self.lifecycle.restart(op).await
     }
 
     /// The configuration as it was, and a server that runs with it.
@@ -152,7 +147,7 @@ impl Roles {
             Some(text) => self.configuration.write_system_change(op, number, change, &OptionFile::parse(text)).await?,
             None => self.configuration.remove_system_change(change)?,
         }
-        self.restart(op).await
+        self.lifecycle.restart(op).await
     }
 }
 

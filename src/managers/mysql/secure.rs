@@ -4,13 +4,13 @@ use camino::Utf8PathBuf;
 use secrecy::{ExposeSecret, SecretString};
 
 use super::accounts::{exists, password_statement};
-use super::bootstrap::Owner;
 use super::client::{Client, Login, Session};
 use super::credentials::{self, OS_ADMIN, random_password};
 use super::flavor::Flavor;
 use super::layout::Layout;
 use super::quote::{Account, SqlText};
 use crate::error::{Error, Result, ResultExt};
+use crate::managers::Owner;
 use crate::op::Op;
 use crate::system::files;
 

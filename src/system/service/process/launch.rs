@@ -1,10 +1,9 @@
 //! Starting the server's program, and what its log says when that does not work.
 
 use std::fs::{File, OpenOptions};
-use std::io::{Read, Seek, SeekFrom};
 use std::os::unix::fs::{OpenOptionsExt, fchown};
 
-use camino::{Utf8Path, Utf8PathBuf};
+use camino::Utf8PathBuf;
 use nix::unistd::User;
 use tokio::process::Child;
 
@@ -13,11 +12,6 @@ use crate::error::{Error, Result, ResultExt};
 use crate::system::command::{CommandSpec, spawn_detached};
 use crate::system::files;
 use crate::system::service::ServerCommand;
-
-/// How much of the log's end goes into an error.
-const LOG_TAIL: u64 = 4096;
-/// And how many lines of that.
-const LOG_LINES: usize = 8;
 
 /// A server that was just started.
 #[derive(Debug)]
@@ -73,21 +67,4 @@ impl ServerCommand {
         };
         open().action(format!("open {}", self.log_file))
     }
-}
-
-/// The last lines written to `log` after byte `start`.
-pub(super) fn log_tail(log: &Utf8Path, start: u64) -> String {
-    let read = || -> std::io::Result<Vec<u8>> {
-        let mut file = File::open(log)?;
-        let size = file.metadata()?.len();
-        file.seek(SeekFrom::Start(start.max(size.saturating_sub(LOG_TAIL))))?;
-        let mut bytes = Vec::new();
-        file.take(LOG_TAIL).read_to_end(&mut bytes)?;
-        Ok(bytes)
-    };
-    // An unreadable log must not hide the failure it would have explained.
-    let bytes = read().unwrap_or_default();
-    let text = String::from_utf8_lossy(&bytes);
-    let lines: Vec<&str> = text.lines().map(str::trim_end).filter(|line| !line.is_empty()).collect();
-    lines[lines.len().saturating_sub(LOG_LINES)..].join("; ")
 }

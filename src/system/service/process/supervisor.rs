@@ -10,11 +10,12 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::launch::{Launched, log_tail};
+use super::launch::Launched;
 use super::record::{Hearing, Records, ServerProcess};
 use crate::error::{Error, Result};
 use crate::op::Op;
 use crate::system::command::{CommandOutput, CommandRunner, CommandSpec};
+use crate::system::files::last_lines;
 use crate::system::running::RunningCommand;
 use crate::system::service::control::{EARLY_END, POLL};
 use crate::system::service::{ServerCommand, ServiceControl, UnitState};
@@ -131,11 +132,11 @@ async fn ended(watched: &mut Watched, log: &Utf8PathBuf) -> String {
     match watched {
         Watched::Child(launched) => {
             let status = exit_status(&mut launched.child).await;
-            format!("{status}: {}", log_tail(log, launched.log_start))
+            format!("{status}: {}", last_lines(log, launched.log_start))
         }
         Watched::Adopted(process) => {
             gone(process, WATCH).await;
-            format!("status unknown: {}", log_tail(log, 0))
+            format!("status unknown: {}", last_lines(log, 0))
         }
         Watched::Nothing => String::new(),
     }
@@ -245,7 +246,7 @@ impl Supervisor {
         };
         self.core.set_phase(Phase::Failed);
         self.core.records.forget()?;
-        let said = log_tail(&self.core.server.log_file, launched.log_start);
+        let said = last_lines(&self.core.server.log_file, launched.log_start);
         Err(Error::guest(format!("the database server ended at once ({status}); {} says: {said}", self.core.server.log_file)))
     }
 
@@ -270,7 +271,7 @@ impl Supervisor {
         let gone = tokio::time::timeout(wait, gone(process, POLL));
         match op.until_cancelled(&action, gone).await? {
             Ok(()) => Ok(()),
-            Err(_) => Err(Error::Timeout { action, after: wait, detail: log_tail(&self.core.server.log_file, 0) }),
+            Err(_) => Err(Error::Timeout { action, after: wait, detail: last_lines(&self.core.server.log_file, 0) }),
         }
     }
 }
