@@ -6,6 +6,7 @@
 
 pub mod agent;
 pub mod cli;
+pub mod codec;
 pub mod config;
 pub mod ctl;
 pub mod error;

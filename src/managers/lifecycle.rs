@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use camino::Utf8PathBuf;
 use tokio::time::{Instant, MissedTickBehavior};
 
+use super::configuration::Pending;
 use super::{Owner, StatusProbe};
 use crate::error::{Error, Result, ResultExt};
 use crate::model::ServiceStatus;
@@ -67,13 +68,19 @@ pub struct Lifecycle {
     server: Arc<dyn Server>,
     owner: Owner,
     wait: Duration,
+    pending: Option<Arc<Pending>>,
     warned: AtomicBool,
 }
 
 impl Lifecycle {
     /// `wait` is how long it may take to start or stop.
     pub fn new(service: Arc<dyn ServiceControl>, server: Arc<dyn Server>, owner: Owner, wait: Duration) -> Lifecycle {
-        Lifecycle { service, server, owner, wait, warned: AtomicBool::new(false) }
+        Lifecycle { service, server, owner, wait, pending: None, warned: AtomicBool::new(false) }
+    }
+
+    /// With a note of what waits for a restart: probes tell of it, and a start removes it.
+    pub fn telling(self, pending: Arc<Pending>) -> Lifecycle {
+        Lifecycle { pending: Some(pending), ..self }
     }
 
     /// Starts it and waits until it answers.
@@ -82,6 +89,7 @@ impl Lifecycle {
     /// It did not answer in time; the end of its log is in the error.
     pub async fn start(&self, op: &Op) -> Result<()> {
         self.ensure_directories()?;
+        self.pending.as_ref().map_or(Ok(()), |pending| pending.clear())?;
         let started = self.service.start(op, self.wait).await;
         if let Err(error) = started {
             // An engine keeps what the server wrote, and has quoted it.
@@ -160,6 +168,12 @@ impl Lifecycle {
         if lines.is_empty() { String::new() } else { format!("; the end of {path}: {lines}") }
     }
 
+    async fn needs_restart(&self, op: &Op) -> bool {
+        // The service manager is asked only when there is a note.
+        let Some(pending) = self.pending.as_ref().filter(|pending| pending.is_noted()) else { return false };
+        matches!(self.service.state(op).await, Ok(UnitState::Running { pid }) if pending.is_required(pid))
+    }
+
     /// What the service manager makes of a server that serves nobody.
     async fn silent(&self, op: &Op, error: Error) -> ServiceStatus {
         tracing::debug!(%error, "the database does not answer");
@@ -181,7 +195,7 @@ impl StatusProbe for Lifecycle {
         match self.ask(op).await {
             Answer::Good => {
                 self.warned.store(false, Ordering::Relaxed);
-                ServiceStatus::Running
+                if self.needs_restart(op).await { ServiceStatus::RestartRequired } else { ServiceStatus::Running }
             }
             Answer::Refused(error) => {
                 // Once per trouble, not at every heartbeat.

@@ -4,6 +4,7 @@
 //! `DatastoreOperationNotSupported` by the dispatcher.
 
 pub mod backup;
+pub mod configuration;
 mod descriptor;
 pub mod drill;
 mod facet;

@@ -136,7 +136,7 @@ impl Dispatcher {
         let mut ticks = tokio::time::interval(DATABASE_POLL);
         while self.status.phase() == Phase::Active && tokio::time::Instant::now() < deadline && !op.cancel.is_cancelled() {
             ticks.tick().await;
-            if self.manager.status().probe(op).await == ServiceStatus::Running {
+            if matches!(self.manager.status().probe(op).await, ServiceStatus::Running | ServiceStatus::RestartRequired) {
                 return;
             }
         }
@@ -162,6 +162,12 @@ impl Dispatcher {
             Ok(letter) => casts.extend(letter),
             Err(error) => tracing::warn!(%error, "failed to notify the conductor of the operation's end"),
         }
+    }
+
+    /// A change that may wait for a restart is told at once.
+    fn reported(&self, outcome: Result<()>) -> Result<Value> {
+        self.status.report_now();
+        done(outcome)
     }
 
     fn enter_failed(&self, error: &Error) {
@@ -200,8 +206,8 @@ impl Dispatcher {
             ResizeFs(args) => done(self.volume(args.device_path).resize(op, args.online).await),
             GetHwinfo(_) => to_value(facts::hwinfo()?),
             GetDiagnostics(_) => to_value(facts::diagnostics()?),
-            UpdateOverrides(args) => done(ConfigGroups::update(config()?, op, &args.overrides, args.remove).await),
-            ApplyOverrides(args) => done(config()?.apply(op, &args.overrides).await),
+            UpdateOverrides(args) => self.reported(ConfigGroups::update(config()?, op, &args.overrides, args.remove).await),
+            ApplyOverrides(args) => self.reported(config()?.apply(op, &args.overrides).await),
             CreateDatabase(args) => done(DatabaseAdmin::create(databases()?, op, &args.databases).await),
             ListDatabases(args) => page(databases()?.list(op, &args.into()).await?),
             DeleteDatabase(args) => done(databases()?.delete(op, &args.database).await),

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, Permissions};
 use std::io::{Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 use camino::Utf8Path;
 use nix::unistd::{Gid, Group, Uid, User};
@@ -27,8 +27,25 @@ fn owner_ids(owner: &str) -> Result<(Uid, Gid)> {
 /// # Errors
 /// [`Error::Io`] naming the file; the old content is still there.
 pub fn write_atomic(path: &Utf8Path, content: &[u8], mode: u32, owner: Option<&str>) -> Result<()> {
+    write_as(path, content, mode, owner.map(owner_ids).transpose()?)
+}
+
+/// [`write_atomic`], but a file that is there already keeps its mode and owner. A symbolic link is replaced, not its target.
+///
+/// # Errors
+/// [`Error::Io`] naming the file; the old content is still there.
+pub fn replace(path: &Utf8Path, content: &[u8], mode: u32, owner: Option<&str>) -> Result<()> {
+    match fs::symlink_metadata(path) {
+        Ok(now) if now.is_file() => {
+            let ids = (Uid::from_raw(now.uid()), Gid::from_raw(now.gid()));
+            write_as(path, content, now.permissions().mode() & 0o7777, Some(ids))
+        }
+        _ => write_atomic(path, content, mode, owner),
+    }
+}
+
+fn write_as(path: &Utf8Path, content: &[u8], mode: u32, ids: Option<(Uid, Gid)>) -> Result<()> {
     let directory = path.parent().unwrap_or(Utf8Path::new("."));
-    let ids = owner.map(owner_ids).transpose()?;
     let write = || -> std::io::Result<()> {
         let mut file = tempfile::Builder::new().prefix(".trove-").permissions(Permissions::from_mode(mode)).tempfile_in(directory)?;
         // The builder's mode is subject to the umask; the file's is not.
@@ -96,6 +113,18 @@ pub fn last_lines(log: &Utf8Path, start: u64) -> String {
     lines[lines.len().saturating_sub(LOG_TAIL_LINES)..].join("; ")
 }
 
+/// Reads a file; `None` when there is none.
+///
+/// # Errors
+/// [`Error::Io`] naming the file.
+pub fn read_bytes(path: &Utf8Path) -> Result<Option<Vec<u8>>> {
+    match fs::read(path) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).action(format!("read {path}")),
+    }
+}
+
 /// Makes a directory (and those above it) with this mode and owner; one that exists gets them.
 ///
 /// # Errors
@@ -108,6 +137,14 @@ pub fn ensure_directory(path: &Utf8Path, mode: u32, owner: Option<&str>) -> Resu
         std::os::unix::fs::chown(path, Some(uid.as_raw()), Some(gid.as_raw())).action(format!("set the owner of {path}"))?;
     }
     Ok(())
+}
+
+/// [`ensure_directory`], but one that exists stays as it is.
+///
+/// # Errors
+/// [`Error::Io`] naming the directory.
+pub fn ensure_directory_exists(path: &Utf8Path, mode: u32, owner: Option<&str>) -> Result<()> {
+    if path.is_dir() { Ok(()) } else { ensure_directory(path, mode, owner) }
 }
 
 fn sync_directory(directory: &Utf8Path) -> std::io::Result<()> {
@@ -131,6 +168,18 @@ mod tests {
         remove(&path).unwrap();
         remove(&path).unwrap();
         assert_eq!(read_optional(&path).unwrap(), None);
+    }
+
+    #[test]
+    fn a_replaced_file_keeps_mode_and_owner() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = Utf8PathBuf::from_path_buf(dir.path().join("x.conf")).unwrap();
+        replace(&path, b"one", 0o644, None).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o644);
+        fs::set_permissions(&path, Permissions::from_mode(0o640)).unwrap();
+        replace(&path, b"two", 0o644, None).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o640);
+        assert_eq!(read_bytes(&path).unwrap().as_deref(), Some(&b"two"[..]));
     }
 
     #[test]

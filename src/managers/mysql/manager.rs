@@ -23,8 +23,10 @@ use super::roles::Roles;
 use super::root::Root;
 use super::secure;
 use super::server::ServerProgram;
+use crate::codec::OptionFile;
 use crate::config::DatastoreSettings;
 use crate::error::{Error, Result, ResultExt};
+use crate::managers::configuration::{Group, Pending};
 use crate::managers::lifecycle::Lifecycle;
 use crate::managers::{
     Backups, ConfigGroups, DatabaseAdmin, DatastoreManager, Deps, Descriptor, Owner, RootAccess, StatusProbe, UserAdmin,
@@ -66,7 +68,9 @@ impl MySqlManager {
             Arc::new(Configuration { layout: layout.clone(), program: Arc::clone(&program), guest_id: deps.settings.guest_id.clone() });
         let owner = Owner::new(Arc::clone(&deps.service), descriptor.owners);
         let server = Arc::new(MySqlServer { client: Arc::clone(&client), configuration: Arc::clone(&configuration) });
-        let lifecycle = Arc::new(Lifecycle::new(Arc::clone(&deps.service), server, owner.clone(), deps.settings.state_change_wait_time));
+        let pending = Arc::new(Pending::new(&layout.state_dir));
+        let lifecycle = Lifecycle::new(Arc::clone(&deps.service), server, owner.clone(), deps.settings.state_change_wait_time);
+        let lifecycle = Arc::new(lifecycle.telling(Arc::clone(&pending)));
         let roles =
             Arc::new(Roles { client: Arc::clone(&client), configuration: Arc::clone(&configuration), lifecycle: Arc::clone(&lifecycle) });
         let backups = MySqlBackups {
@@ -87,7 +91,12 @@ impl MySqlManager {
             accounts: Accounts { client: Arc::clone(&client), rules: Arc::clone(&rules) },
             databases: Databases { client: Arc::clone(&client), rules: Arc::clone(&rules) },
             root: Root { client: Arc::clone(&client), rules, accounts: deps.settings.accounts.clone() },
-            groups: Groups { client: Arc::clone(&client), configuration: Arc::clone(&configuration) },
+            groups: Groups {
+                client: Arc::clone(&client),
+                configuration: Arc::clone(&configuration),
+                service: Arc::clone(&deps.service),
+                pending,
+            },
             deps,
             layout,
             program,
@@ -104,6 +113,15 @@ impl MySqlManager {
     /// Where the server's files are, for strategies.
     pub fn layout(&self) -> &Layout {
         &self.layout
+    }
+
+    /// Puts options of the agent's own into a layer of the configuration, or removes the change of this `id` when there are none, and brings the running
+    /// server in line: all of it, or nothing. Returns what waits for the server's next start; the instance is `RESTART_REQUIRED` until then.
+    ///
+    /// # Errors
+    /// The server refuses an option or a value; files and server are as they were.
+    pub async fn change_system(&self, op: &Op, group: Group, id: &str, options: Option<OptionFile>) -> Result<Vec<String>> {
+        self.groups.change_system(op, group, id, options).await
     }
 
     async fn is_foreign(&self, op: &Op) -> Result<bool> {
@@ -202,7 +220,7 @@ impl DatastoreManager for MySqlManager {
         let contents = request.config_contents.as_deref().unwrap_or_default();
         self.configuration.write_base(op, contents).await.action("write the base configuration")?;
         if let Some(overrides) = request.overrides.as_ref().filter(|overrides| !overrides.is_empty()) {
-            self.configuration.write_user(op, overrides).await.action("write the configuration group")?;
+            ConfigGroups::update(&self.groups, op, overrides, false).await.action("write the configuration group")?;
         }
         Ok(())
     }

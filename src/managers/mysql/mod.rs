@@ -24,10 +24,11 @@ mod root;
 mod secure;
 mod server;
 mod upgrade;
+mod user_group;
 mod variables;
 
 pub use crate::system::mysql::{Account, Client, Flavor, Ident, Kind, Literal, Login, OS_ADMIN, Session, SqlText, Version};
-use crate::system::mysql::{client, credentials, flavor, option_file, quote};
+use crate::system::mysql::{client, credentials, flavor, quote};
 pub use descriptor::{MARIADB, MYSQL, PERCONA};
 pub use layout::Layout;
 pub use manager::MySqlManager;

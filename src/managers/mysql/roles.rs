@@ -11,10 +11,12 @@ use serde_json::{Map, Value};
 
 use super::client::{Client, Session};
 use super::configuration::Configuration;
-use super::option_file::{OptionFile, is_server_group, normalize};
 use super::quote::SqlText;
 use super::variables;
+use crate::codec::Document;
+use crate::codec::my_cnf::{OptionFile, normalize};
 use crate::error::{Error, Result, ResultExt};
+use crate::managers::configuration::{ChangeName, Group};
 use crate::managers::lifecycle::Lifecycle;
 use crate::model::Overrides;
 use crate::op::Op;
@@ -32,12 +34,13 @@ pub(super) struct Roles {
     pub(super) lifecycle: Arc<Lifecycle>,
 }
 
-/// Number and name of the override file.
-fn change(role: Role) -> (u8, &'static str) {
-    match role {
+/// The override file. Its number is fixed: operators know it by its name.
+fn change(role: Role) -> ChangeName {
+    let (number, id) = match role {
         Role::Source => (2, "master-replication"),
         Role::Replica => (3, "slave-replication"),
-    }
+    };
+    ChangeName { group: Group::System, number, id: id.to_owned() }
 }
 
 /// The options a role comes to: what is wanted of the server's groups, then what is required.
@@ -45,25 +48,16 @@ fn merge(options: &RoleOptions<'_>) -> Result<OptionFile> {
     let mut file = OptionFile::of_group("mysqld");
     match options.wanted {
         Some(Overrides::Text(text)) => {
-            for (_, name, value) in OptionFile::parse(text).options().filter(|(group, ..)| is_server_group(group)) {
-                file.set(name, value.map(str::to_owned));
+            let wanted = OptionFile::parse(text);
+            for (name, value) in wanted.server_options() {
+                file.set_option("mysqld", &name, &[value.map(str::to_owned)])?;
             }
         }
-        Some(Overrides::Values(values)) => {
-            for (name, value) in values {
-                let text = match value {
-                    Value::Null => None,
-                    Value::Bool(flag) => Some(u8::from(*flag).to_string()),
-                    Value::String(text) => Some(text.clone()),
-                    other => Some(other.to_string()),
-                };
-                file.set(name, text);
-            }
-        }
+        Some(Overrides::Values(values)) => values.iter().try_for_each(|(name, value)| file.set(&["mysqld", name], value))?,
         None => {}
     }
     for (name, value) in options.required {
-        file.set(name, Some((*value).to_owned()));
+        file.set_option("mysqld", name, &[Some((*value).to_owned())])?;
     }
     Ok(file)
 }
@@ -91,7 +85,7 @@ impl Roles {
             let base = running.filter(|base| !base.is_empty()).map(Utf8PathBuf::from);
             let ours = self.configuration.log_base(flavor, kind);
             let base = if option == "log_bin" { base.unwrap_or(ours) } else { ours };
-            file.set(option, Some(base.into_string()));
+            file.set_option("mysqld", option, &[Some(base.into_string())])?;
         }
         session.close().await;
         Ok(file)
@@ -141,11 +135,10 @@ impl Roles {
     }
 
     /// The configuration as it was, and a server that runs with it.
-    async fn put_back(&self, op: &Op, role: Role, before: Option<&str>) -> Result<()> {
-        let (number, change) = change(role);
+    async fn put_back(&self, op: &Op, role: Role, before: Option<OptionFile>) -> Result<()> {
         match before {
-            Some(text) => self.configuration.write_system_change(op, number, change, &OptionFile::parse(text)).await?,
-            None => self.configuration.remove_system_change(change)?,
+            Some(file) => self.configuration.change(op, |layers| layers.place_change(&change(role), file)).await?,
+            None => self.configuration.remove_system_change(&change(role).id)?,
         }
         self.lifecycle.restart(op).await
     }
@@ -189,14 +182,13 @@ impl Host for Roles {
     }
 
     fn has_role(&self, role: Role) -> Result<bool> {
-        Ok(self.configuration.system_change(change(role).1)?.is_some())
+        Ok(self.configuration.system_change(&change(role).id)?.is_some())
     }
 
     async fn take_role(&self, op: &Op, role: Role, options: RoleOptions<'_>) -> Result<()> {
         let file = self.options(op, &options).await?;
-        let (number, change) = change(role);
-        let before = self.configuration.system_change(change)?;
-        self.configuration.write_system_change(op, number, change, &file).await?;
+        let before = self.configuration.system_change(&change(role).id)?;
+        self.configuration.change(op, |layers| layers.place_change(&change(role), file.clone())).await?;
         let settled = match self.settle(op, &file).await {
             // It started, and that says nothing of options that some servers ignore.
             Ok(()) => self.differences(op, &merge(&RoleOptions { wanted: None, ..options })?).await.and_then(|rest| match rest.len() {
@@ -207,7 +199,7 @@ impl Host for Roles {
         };
         match settled {
             Err(error) if !op.cancel.is_cancelled() => {
-                self.put_back(op, role, before.as_deref()).await.action("go back to the configuration of before")?;
+                self.put_back(op, role, before).await.action("go back to the configuration of before")?;
                 Err(error)
             }
             other => other,
@@ -215,7 +207,7 @@ impl Host for Roles {
     }
 
     fn drop_role(&self, role: Role) -> Result<()> {
-        self.configuration.remove_system_change(change(role).1)
+        self.configuration.remove_system_change(&change(role).id)
     }
 }
 
@@ -228,7 +220,7 @@ mod tests {
         let wanted = Overrides::Text("[mysqld]\nlog_bin = /x/y\nread-only = false\n[mysqldump]\nquick\n".into());
         let required = [("read_only", "ON"), ("log_slave_updates", "ON")];
         let file = merge(&RoleOptions { wanted: Some(&wanted), required: &required }).unwrap();
-        assert_eq!(file.render().unwrap(), "[mysqld]\nlog_bin = /x/y\nread_only = ON\nlog_slave_updates = ON\n");
+        assert_eq!(file.render(), "[mysqld]\nlog_bin = /x/y\nread_only = ON\nlog_slave_updates = ON\n");
     }
 
     #[test]

@@ -8,7 +8,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use tokio::sync::OnceCell;
 
 use super::flavor::Flavor;
-use super::option_file::normalize;
+use crate::codec::my_cnf::normalize;
 use crate::error::{Error, Result, ResultExt};
 use crate::op::Op;
 use crate::system::command::{CommandOutput, CommandSpec};
@@ -69,11 +69,11 @@ impl ServerProgram {
         Ok(KnownOptions { numeric: parse_help(&output.stdout), shortened: flavor.is_mariadb() || flavor.version < (5, 7, 0) })
     }
 
-    /// Lets the server read a configuration without starting.
+    /// Lets the server read a configuration without starting, and say what it makes of it.
     ///
     /// # Errors
     /// It refuses something; its words are in the error.
-    pub(super) async fn check(&self, op: &Op, file: &Utf8Path) -> Result<()> {
+    pub(super) async fn read(&self, op: &Op, file: &Utf8Path) -> Result<Reading> {
         let directory = file.parent().unwrap_or(file);
         if !self.service.shares(op, directory).await? {
             return Err(Error::guest(format!(
@@ -82,16 +82,26 @@ impl ServerProgram {
             )));
         }
         let (_, flavor) = self.program(op).await?;
-        let validates = !flavor.is_mariadb() && flavor.version >= (8, 0, 16);
-        let command = self.command(op, &format!("--defaults-file={file}")).await?;
-        let command = if validates { command.arg("--validate-config") } else { command.args(["--verbose", "--help"]) };
+        let mut heard = String::new();
+        if !flavor.is_mariadb() && flavor.version >= (8, 0, 16) {
+            // Its `--help` lets wrong values pass.
+            let command =
+                self.command(op, &format!("--defaults-file={file}")).await?.args(["--validate-config", "--log-error-verbosity=2"]);
+            heard = self.ask(op, command).await?.stderr;
+        }
+        let output = self.ask(op, self.command(op, &format!("--defaults-file={file}")).await?.args(["--verbose", "--help"])).await?;
+        heard.push_str(&output.stderr);
+        Ok(Reading { values: parse_values(&output.stdout), adjusted: heard.lines().filter_map(parse_adjusted).collect() })
+    }
+
+    async fn ask(&self, op: &Op, command: CommandSpec) -> Result<CommandOutput> {
         let output = self.service.exec(op, command).await.map_err(|error| match error {
             Error::Command { stderr, .. } => Error::bad_request(format!("the server refuses the configuration: {}", reasons(&stderr))),
             other => other,
         })?;
         match refusal(&output) {
             Some(reason) => Err(Error::bad_request(format!("the server refuses the configuration: {reason}"))),
-            None => Ok(()),
+            None => Ok(output),
         }
     }
 
@@ -128,6 +138,39 @@ fn reasons(stderr: &str) -> String {
     lines.iter().take(4).copied().collect::<Vec<_>>().join("; ")
 }
 
+/// What a server makes of a configuration.
+#[derive(Debug, Default)]
+pub(super) struct Reading {
+    /// The value of every option, as `--help` shows it.
+    pub(super) values: HashMap<String, String>,
+    /// Values out of range, which the server replaces by the nearest that is not.
+    pub(super) adjusted: Vec<Adjusted>,
+}
+
+/// A value the server does not take as it is.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Adjusted {
+    pub(super) name: String,
+    pub(super) from: String,
+    pub(super) to: String,
+}
+
+/// `option 'max_connections': unsigned value 99999999 adjusted to 100000`.
+fn parse_adjusted(line: &str) -> Option<Adjusted> {
+    let (name, rest) = line.split_once("option '")?.1.split_once("': ")?;
+    let (from, to) = rest.split_once("value ")?.1.split_once(" adjusted to ")?;
+    let plain = |text: &str| text.trim().trim_end_matches('.').trim_matches('\'').to_owned();
+    Some(Adjusted { name: normalize(name), from: plain(from), to: plain(to) })
+}
+
+/// The table at the end of the help: names, blanks, values.
+fn parse_values(help: &str) -> HashMap<String, String> {
+    let table =
+        help.lines().skip_while(|line| !line.starts_with("Variables (--")).skip(1).skip_while(|line| !line.starts_with("---")).skip(1);
+    let rows = table.take_while(|line| !line.is_empty()).filter_map(|line| line.split_once(' '));
+    rows.map(|(name, value)| (normalize(name), value.trim_start().to_owned())).collect()
+}
+
 /// The options of a server, in the form of [`normalize`].
 #[derive(Debug, Default)]
 pub(super) struct KnownOptions {
@@ -138,21 +181,27 @@ pub(super) struct KnownOptions {
 }
 
 impl KnownOptions {
-    /// The option `name` stands for, however it is written: in full, negated or qualified, or shortened.
-    fn find(&self, name: &str) -> Option<bool> {
+    /// The option `name` stands for, however it is written: in full, negated or qualified, or shortened; and whether it takes a number.
+    fn find(&self, name: &str) -> Option<(&str, bool)> {
         let name = normalize(name);
-        if let Some(numeric) = self.numeric.get(&name) {
-            return Some(*numeric);
+        let name = name.strip_prefix("loose_").unwrap_or(&name);
+        let exactly = |name: &str| self.numeric.get_key_value(name).map(|(name, numeric)| (name.as_str(), *numeric));
+        if let Some(found) = exactly(name) {
+            return Some(found);
         }
-        let plain = |prefix: &&str| name.strip_prefix(prefix).filter(|rest| self.numeric.contains_key(*rest));
-        if ["skip_", "disable_", "enable_"].iter().find_map(plain).is_some() {
-            return Some(false);
+        if let Some((found, _)) = ["skip_", "disable_", "enable_"].iter().find_map(|prefix| exactly(name.strip_prefix(prefix)?)) {
+            return Some((found, false));
         }
         if let Some(rest) = name.strip_prefix("maximum_") {
-            return self.numeric.get(rest).copied();
+            return exactly(rest);
         }
-        let mut longer = self.numeric.iter().filter(|(option, _)| self.shortened && option.starts_with(&name));
-        longer.next().filter(|_| longer.next().is_none()).map(|(_, numeric)| *numeric)
+        let mut longer = self.numeric.iter().filter(|(option, _)| self.shortened && option.starts_with(name));
+        longer.next().filter(|_| longer.next().is_none()).map(|(name, numeric)| (name.as_str(), *numeric))
+    }
+
+    /// The server's own name of an option.
+    pub(super) fn canonical(&self, name: &str) -> Option<String> {
+        self.find(name).map(|(name, _)| name.to_owned())
     }
 
     /// True when the server understands `name`. A `loose-` one is never an error.
@@ -163,7 +212,7 @@ impl KnownOptions {
     /// False for text where a number must stand: servers take that for zero, and go on.
     pub(super) fn accepts(&self, name: &str, value: &str) -> bool {
         let number = value.strip_suffix(['K', 'M', 'G', 'T', 'P', 'E', 'k', 'm', 'g', 't', 'p', 'e']).unwrap_or(value);
-        self.find(name) != Some(true) || number.trim().parse::<f64>().is_ok_and(f64::is_finite)
+        !self.find(name).is_some_and(|(_, numeric)| numeric) || number.trim().parse::<f64>().is_ok_and(f64::is_finite)
     }
 }
 
@@ -208,6 +257,26 @@ mod tests {
         assert!(!known.accepts("max_connections", "many") && !known.accepts("max_conn", "1x") && !known.accepts("max_connections", "inf"));
         known.shortened = false;
         assert!(!known.contains("max_conn"));
+    }
+
+    #[test]
+    fn what_the_server_says_of_a_configuration_is_understood() {
+        let table = "x y\nVariables (--variable-name=value)\nand boolean options {FALSE|TRUE}  Value (after reading options)\n------- -----\n\
+            general-log                  TRUE\ninit-connect                 SET x = 'a b'\ninit-file (No default value)\n\nTo see\n";
+        let values = parse_values(table);
+        assert_eq!((values["general_log"].as_str(), values["init_connect"].as_str(), values.len()), ("TRUE", "SET x = 'a b'", 3));
+        let adjusted = |from: &str, to: &str| Some(Adjusted { name: "max_connections".into(), from: from.into(), to: to.into() });
+        assert_eq!(
+            parse_adjusted(
+                "2026-11-25T13:29:21Z 0 [Warning] [MY-000081] [Server] option 'max_connections': unsigned value 99999999 adjusted to 100000."
+            ),
+            adjusted("99999999", "100000")
+        );
+        assert_eq!(
+            parse_adjusted("0 [Warning] Buffered warning: option 'max-connections': signed value -1 adjusted to 10"),
+            adjusted("-1", "10")
+        );
+        assert_eq!(parse_adjusted("Changed limits: max_connections: 16770 (was 100000)"), None);
     }
 
     #[test]

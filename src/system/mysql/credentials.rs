@@ -5,7 +5,8 @@ use openssl::rand::rand_bytes;
 use secrecy::{ExposeSecret, SecretString};
 
 use super::client::Login;
-use super::option_file::{OptionFile, quote_value};
+use crate::codec::Document;
+use crate::codec::my_cnf::{OptionFile, quote_value};
 use crate::error::{Error, Result};
 use crate::system::files;
 

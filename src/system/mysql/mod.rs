@@ -1,10 +1,9 @@
-//! A server of MySQL's family, spoken to: sessions over its socket, statements that quote and hide what they must, option files, and what
+//! A server of MySQL's family, spoken to: sessions over its socket, statements that quote and hide what they must, and what
 //! follows from its version. Managers and strategies share it.
 
 pub(crate) mod client;
 pub(crate) mod credentials;
 pub(crate) mod flavor;
-pub(crate) mod option_file;
 pub(crate) mod quote;
 
 pub use client::{Client, Login, Session};
