@@ -10,14 +10,15 @@ use crate::config::{Settings, Sources};
 use crate::error::{Error, Result, ResultExt};
 use crate::journal::Journal;
 use crate::managers::prepare::PrepareEnv;
-use crate::managers::registry;
+use crate::managers::{DatastoreManager, registry};
 use crate::monitor::{Monitor, Operations};
 use crate::op::Op;
 use crate::release::ReleaseTracker;
 use crate::rpc::{Broker, Conductor, Dispatcher, Heartbeat, KeyRing, Publisher, RpcServer};
 use crate::status::StatusTracker;
 use crate::system::command::{CommandRunner, SystemCommands};
-use crate::system::{files, packages};
+use crate::system::{files, leftovers, packages};
+use crate::volume;
 
 /// How long operations under way may take to end after SIGTERM. The unit's `TimeoutStopSec` is longer.
 const GRACE: Duration = Duration::from_secs(60);
@@ -38,11 +39,12 @@ pub async fn run(settings: Settings, sources: Sources, stop: CancellationToken, 
     let keys = Arc::new(KeyRing::new(&settings, sources)?);
     let release = Arc::new(ReleaseTracker::load(&settings)?);
     let status = Arc::new(StatusTracker::load(&settings.state_dir)?);
-    let (journal, mut left) = Journal::open(&settings.state_dir)?;
 
     let commands: Arc<dyn CommandRunner> = Arc::new(SystemCommands);
     let packages = packages::detect(commands.clone());
     let manager = registry::build(&settings, commands.clone(), packages.clone())?;
+    clear_left_over(&settings, &*manager).await;
+    let (journal, mut left) = Journal::open(&settings.state_dir)?;
 
     // Three tokens: the first stops taking requests, the second ends operations, the third ends connections, which are needed to the last.
     let operations = CancellationToken::new();
@@ -101,6 +103,16 @@ pub async fn run(settings: Settings, sources: Sources, stop: CancellationToken, 
     }
     tracing::info!("stopped");
     Ok(())
+}
+
+/// What a killed agent has left of what it was doing, and nobody will go on with: programs, mounts, unfinished files.
+async fn clear_left_over(settings: &Settings, manager: &dyn DatastoreManager) {
+    leftovers::kill_orphans().await;
+    volume::clear_left_over();
+    let own = [settings.state_dir.clone(), settings.state_dir.join("journal"), "/etc".into()];
+    for directory in own.into_iter().chain(manager.written_directories()) {
+        files::clear_unfinished(&directory);
+    }
 }
 
 /// The AMQP library has tasks of its own, which take it ill when the runtime ends before them.

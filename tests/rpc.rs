@@ -15,6 +15,10 @@ mod brokers;
 mod calls;
 #[path = "rpc/certificates.rs"]
 mod certificates;
+#[path = "rpc/crash.rs"]
+mod crash;
+#[path = "rpc/crash_points.rs"]
+mod crash_points;
 #[path = "rpc/database.rs"]
 mod database;
 #[path = "rpc/faults.rs"]

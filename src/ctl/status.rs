@@ -79,9 +79,10 @@ fn print(line: &str) -> Result<()> {
 fn headline(snapshot: &Snapshot) -> String {
     let phase = match &snapshot.phase {
         Phase::New => "not prepared yet".to_owned(),
-        Phase::Preparing => "being prepared".to_owned(),
-        Phase::Failed { reason } => format!("FAILED: {reason}"),
+        Phase::Preparing { .. } => "being prepared".to_owned(),
+        Phase::Failed { reason, .. } => format!("FAILED: {reason}"),
         Phase::ClusterReady => "prepared, waits for its cluster".to_owned(),
+        Phase::Upgrading => "being upgraded".to_owned(),
         Phase::Active => "in service".to_owned(),
     };
     let idle = if snapshot.operations.is_empty() { "; nothing is under way" } else { "" };
@@ -128,7 +129,7 @@ mod tests {
             datastore_manager: "mysql".into(),
             pid: 1,
             started: 0.0,
-            phase: Phase::Failed { reason: "no device".into() },
+            phase: Phase::Failed { reason: "no device".into(), was_in_service: false },
             operations: Vec::new(),
         };
         assert_eq!(headline(&snapshot), "g (mysql) FAILED: no device; nothing is under way");

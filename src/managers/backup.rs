@@ -36,8 +36,10 @@ pub struct BackupEnv {
 }
 
 /// A backup that is whole.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Finished {
+    /// Class name of the runner that made it.
+    pub runner: String,
     /// Checksum of the stored object.
     pub checksum: String,
     /// Where it is.
@@ -46,12 +48,36 @@ pub struct Finished {
     pub metadata: BackupMetadata,
 }
 
-/// On disk while a backup is made: what is to be deleted when the agent ends in the middle.
+/// On disk from a backup's begin until the next one's: what is to be deleted when the agent ends in the middle, and what is to be told when it ends
+/// between the backup's end and its note of that.
 #[derive(Debug, Serialize, Deserialize)]
 struct Trace {
     id: String,
     container: String,
     object: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    finished: Option<Finished>,
+}
+
+impl Trace {
+    fn load(settings: &Settings) -> Result<Option<Trace>> {
+        let Some(text) = files::read_optional(&trace_file(settings))? else { return Ok(None) };
+        let trace = serde_json::from_str(&text);
+        trace.map(Some).map_err(|error| Error::guest(format!("the note of the backup under way is damaged: {error}")))
+    }
+
+    fn save(&self, settings: &Settings) -> Result<()> {
+        let text = serde_json::to_vec(self).map_err(|error| Error::guest(format!("cannot note the backup: {error}")))?;
+        files::write_atomic(&trace_file(settings), &text, 0o600, None)
+    }
+}
+
+/// The backup with this id, if it is whole although the agent that made it could not note that any more.
+///
+/// # Errors
+/// The note of it cannot be read.
+pub fn finished(settings: &Settings, id: &str) -> Result<Option<Finished>> {
+    Ok(Trace::load(settings)?.filter(|trace| trace.id == id).and_then(|trace| trace.finished))
 }
 
 fn trace_file(settings: &Settings) -> Utf8PathBuf {
@@ -59,7 +85,7 @@ fn trace_file(settings: &Settings) -> Utf8PathBuf {
 }
 
 /// Type of a backup in the words of a release: the Python runner's class name up to Victoria, then `full` or `incremental`.
-pub fn type_word(release: Release, runner: &'static str, incremental: bool) -> &'static str {
+pub fn type_word(release: Release, runner: &str, incremental: bool) -> &str {
     match (release, incremental) {
         (Release::Kilo | Release::Train, _) => runner,
         (_, true) => "incremental",
@@ -95,15 +121,15 @@ impl BackupEnv {
         let name = self.name(runner, &encoding, request);
         let parent = self.parent(op, request).await.action("look at the parent backup")?;
         self.storage.ensure_container(op, &name.container).await?;
-        let trace = Trace { id: request.id.clone(), container: name.container.clone(), object: name.object.clone() };
-        let text = serde_json::to_vec(&trace).map_err(|error| Error::guest(format!("cannot note the backup: {error}")))?;
-        files::write_atomic(&trace_file(&self.settings), &text, 0o600, None)?;
+        let mut trace = Trace { id: request.id.clone(), container: name.container.clone(), object: name.object.clone(), finished: None };
+        trace.save(&self.settings)?;
         let job = BackupJob { id: request.id.clone(), parent, extra_options: self.extra_options(runner) };
         let finished = self.transfer(op, runner, &job, encoding, &name, request).await?;
         if self.settings.backup.drill {
             self.drill(op, backups, runner, &finished).await.action("restore the backup for a try")?;
         }
-        files::remove(&trace_file(&self.settings))?;
+        trace.finished = Some(finished.clone());
+        trace.save(&self.settings)?;
         Ok(finished)
     }
 
@@ -157,7 +183,7 @@ impl BackupEnv {
         // The store compares each segment with the manifest, and the storage the whole: of nested manifests the checksum is another one.
         let checksum = self.storage.put_manifest(op, name, &uploaded.segments, &metadata).await.action("finish the stored backup")?;
         tracing::info!(backup = job.id, "stored: {}", progress.snapshot());
-        Ok(Finished { checksum, location: self.storage.location(name), metadata })
+        Ok(Finished { runner: runner.name().to_owned(), checksum, location: self.storage.location(name), metadata })
     }
 
     fn name(&self, runner: &dyn BackupRunner, encoding: &Encoding, request: &BackupRequest) -> ObjectName {
@@ -200,9 +226,7 @@ pub(super) fn check_checksum(settings: &BackupSettings, expected: Option<&str>, 
 /// Something may still be stored; the next start of the agent tries again.
 pub async fn undo(op: &Op, settings: &Settings, storage: &dyn Storage, id: &str) -> Result<()> {
     leftovers::kill_marked(&format!("{}={id}", BackupJob::MARK));
-    let Some(text) = files::read_optional(&trace_file(settings))? else { return Ok(()) };
-    let trace: Trace =
-        serde_json::from_str(&text).map_err(|error| Error::guest(format!("the note of the backup under way is damaged: {error}")))?;
+    let Some(trace) = Trace::load(settings)? else { return Ok(()) };
     if trace.id == id {
         discard(storage, &ObjectName::new(trace.container, trace.object), op.context.clone()).await?;
         files::remove(&trace_file(settings))?;

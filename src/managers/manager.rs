@@ -47,6 +47,9 @@ pub trait DatastoreManager: Send + Sync + fmt::Debug {
     /// Where the data volume is mounted.
     fn mount_point(&self) -> Utf8PathBuf;
 
+    /// Directories the agent writes files into, besides its own: what a killed agent has not finished there is removed at the next start.
+    fn written_directories(&self) -> Vec<Utf8PathBuf>;
+
     /// True when the server's programs are there, so that `prepare` need not install packages.
     async fn is_installed(&self, op: &Op) -> bool;
 

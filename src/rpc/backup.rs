@@ -24,10 +24,7 @@ impl Dispatcher {
         let mut kind = None;
         match self.make_backup(op, request, &mut kind).await {
             Ok(finished) => {
-                let Finished { checksum, location, .. } = finished.clone();
-                let state = update(request, BackupState::Completed);
-                let done = BackupUpdate { size, backup_type: kind, checksum: Some(checksum), location: Some(location), ..state };
-                casts.push(self.conductor.update_backup(&op.context, &done)?);
+                casts.push(self.completed(op, request, &finished, size)?);
                 Ok(finished)
             }
             Err(error) => {
@@ -39,6 +36,25 @@ impl Dispatcher {
                 Err(error)
             }
         }
+    }
+
+    fn completed(&self, op: &Op, request: &BackupRequest, finished: &Finished, size: Option<f64>) -> Result<Letter> {
+        let Finished { runner, checksum, location, .. } = finished.clone();
+        let kind = backup::type_word(self.release.current(), &runner, request.parent.is_some()).to_owned();
+        let state = update(request, BackupState::Completed);
+        let done = BackupUpdate { size, backup_type: Some(kind), checksum: Some(checksum), location: Some(location), ..state };
+        self.conductor.update_backup(&op.context, &done)
+    }
+
+    /// What to tell of a backup that was whole when the agent ended; none for one that was not.
+    pub(super) fn finished_backup(&self, op: &Op, request: &BackupRequest) -> Option<Letter> {
+        // BUILDING, which came first, has the size.
+        let found = backup::finished(&self.settings, &request.id);
+        let told = found.and_then(|finished| finished.map(|finished| self.completed(op, request, &finished, None)).transpose());
+        told.unwrap_or_else(|error| {
+            tracing::error!(%error, backup = request.id, "failed to find out what became of a backup");
+            None
+        })
     }
 
     /// A backup that the agent's end cut short.

@@ -7,10 +7,11 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::conductor::Conductor;
+use super::method::Resume;
 use super::request::{self, Request, Support};
 use crate::config::Settings;
 use crate::error::{Error, Result};
-use crate::journal::Letter;
+use crate::journal::{Letter, Stage};
 use crate::managers::prepare::{self, PrepareEnv};
 use crate::managers::replication;
 use crate::managers::{ConfigGroups, DatabaseAdmin, DatastoreManager, RootAccess, UserAdmin};
@@ -18,13 +19,16 @@ use crate::model::{Page, PrepareRequest, ServiceStatus};
 use crate::monitor::Operations;
 use crate::op::Op;
 use crate::release::ReleaseTracker;
-use crate::status::{Phase, StatusTracker};
+use crate::status::{Event, PREPARE_ATTEMPTS, Phase, StatusTracker};
 use crate::system::facts;
 use crate::volume::{self, Volume};
 
 /// How long, and how often, the database is asked whether it is up.
 const DATABASE_WAIT: Duration = Duration::from_secs(60);
 const DATABASE_POLL: Duration = Duration::from_millis(500);
+
+/// What to do with an instance whose preparation failed.
+const DELETE_INSTANCE: &str = "delete the instance and create it again";
 
 /// What a request came to.
 #[derive(Debug)]
@@ -91,21 +95,36 @@ impl Dispatcher {
     /// The agent ended in the middle of this request: what to tell caller and conductor.
     pub async fn interrupted(&self, op: &Op, request: &Request) -> Answer {
         let is_prepare = matches!(request, Request::Prepare(_));
-        let advice = if is_prepare { "delete the instance and create it again" } else { "look at the instance and repeat the call" };
+        let advice = if is_prepare { DELETE_INSTANCE } else { "look at the instance and repeat the call" };
         let error = Error::Interrupted { method: request.method().to_owned(), advice: advice.to_owned() };
+        let mut casts = Vec::new();
+        if let Request::CreateBackup(args) = request {
+            casts.extend(self.finished_backup(op, &args.backup_info));
+        }
         let outcome = match self.status.phase() {
+            _ if !casts.is_empty() => Ok(Value::Null),
             // The end of this one was on disk, and only nobody was told any more.
             Phase::Active | Phase::ClusterReady if is_prepare => Ok(Value::Null),
-            Phase::Failed { reason } if is_prepare => Err(Error::guest(reason)),
+            Phase::Failed { reason, .. } if is_prepare => Err(Error::guest(reason)),
             _ => {
                 tracing::error!(%error, "an operation was cut short by the agent's end");
                 if is_prepare {
-                    self.enter_failed(&error);
+                    self.preparation_failed(&error);
                 }
                 Err(error)
             }
         };
-        let mut casts = Vec::new();
+        if is_prepare && outcome.is_ok() {
+            self.database_is_up(op).await;
+            let enabled = match self.manager.root() {
+                Some(root) => root.is_enabled(op).await,
+                None => Ok(false),
+            };
+            match enabled {
+                Ok(enabled) => self.report_root(op, enabled, &mut casts),
+                Err(error) => tracing::warn!(%error, "failed to look whether root is enabled"),
+            }
+        }
         if let Err(error) = &outcome {
             match request {
                 Request::CreateBackup(args) => self.abandon_backup(op, &args.backup_info, error, &mut casts).await,
@@ -119,13 +138,24 @@ impl Dispatcher {
         Answer { outcome, casts }
     }
 
+    /// Whether a request that the agent's end cut short is run again. `in_time`: nobody waits for its answer, or somebody still does.
+    pub(super) fn resumes(&self, request: &Request, stage: Stage, in_time: bool) -> bool {
+        // Its end is on disk already.
+        let has_ended = matches!(request, Request::Prepare(_)) && !matches!(self.status.phase(), Phase::New | Phase::Preparing { .. });
+        match request.properties().after_interruption {
+            _ if stage == Stage::Accepted => true,
+            Resume::Repeat => !has_ended,
+            Resume::RepeatInTime => in_time,
+            Resume::Report | Resume::Undo => false,
+        }
+    }
+
     /// After recovery: an instance that is still being prepared although nobody does would stay in BUILD for ever.
     pub fn abandon_preparation(&self) {
-        if self.status.phase() == Phase::Preparing {
-            let advice = "delete the instance and create it again".to_owned();
-            let error = Error::Interrupted { method: "prepare".to_owned(), advice };
+        if matches!(self.status.phase(), Phase::Preparing { .. }) {
+            let error = Error::Interrupted { method: "prepare".to_owned(), advice: DELETE_INSTANCE.to_owned() };
             tracing::error!(%error, "the journal has no preparation any more");
-            self.enter_failed(&error);
+            self.preparation_failed(&error);
         }
     }
 
@@ -148,7 +178,7 @@ impl Dispatcher {
             self.manager.service().agent_starts(op).await;
         }
         // A preparation that was cut short comes next on this lane: BUILDING would be out of date.
-        if self.status.phase() != Phase::Preparing {
+        if !matches!(self.status.phase(), Phase::Preparing { .. }) {
             self.status.report_now();
         }
     }
@@ -170,8 +200,18 @@ impl Dispatcher {
         done(outcome)
     }
 
-    fn enter_failed(&self, error: &Error) {
-        if let Err(error) = self.status.enter(Phase::Failed { reason: error.to_string() }) {
+    fn report_root(&self, op: &Op, enabled: bool, casts: &mut Vec<Letter>) {
+        if !enabled {
+            return;
+        }
+        match self.conductor.root_report(&op.context) {
+            Ok(letter) => casts.push(letter),
+            Err(error) => tracing::warn!(%error, "failed to report that root is enabled"),
+        }
+    }
+
+    fn preparation_failed(&self, error: &Error) {
+        if let Err(error) = self.status.apply(&Event::PreparationFails { reason: error.to_string() }) {
             tracing::error!(%error, "failed to note that the instance has failed");
         }
     }
@@ -227,7 +267,7 @@ impl Dispatcher {
             DisableRoot(_) => done(root()?.disable(op).await),
             IsRootEnabled(_) => to_value(root()?.is_enabled(op).await?),
             CreateBackup(args) => done(self.create_backup(op, &args.backup_info, casts).await.map(drop)),
-            ClusterComplete(_) => done(self.status.enter(Phase::Active)),
+            ClusterComplete(_) => done(self.status.apply(&Event::ClusterCompletes)),
             BackupRequiredForReplication(_) => to_value(replication()?.needs_backup()),
             GetReplicationSnapshot(args) => self.replication_snapshot(op, &args).await,
             AttachReplica(args) => done(replication::attach(op, &*self.manager, &args.replica_info, args.slave_config.as_ref()).await),
@@ -255,23 +295,26 @@ impl Dispatcher {
 
     /// `prepare` with its consequences for the instance's phase: a failed step fails the instance, whichever it was.
     async fn prepare(&self, op: &Op, request: &PrepareRequest, casts: &mut Vec<Letter>) -> Result<Value> {
-        self.status.enter(Phase::Preparing)?;
+        self.status.apply(&Event::PreparationBegins)?;
+        if let Phase::Preparing { attempt } = self.status.phase()
+            && attempt > PREPARE_ATTEMPTS
+        {
+            let error = Error::guest(format!(
+                "the guest agent ended in the middle of 'prepare' {PREPARE_ATTEMPTS} times and does not try again; its log may tell why. {DELETE_INSTANCE}"
+            ));
+            self.preparation_failed(&error);
+            return Err(error);
+        }
         match prepare::run(op, &*self.manager, &self.prepare, request).await {
             Ok(outcome) => {
-                let phase = if request.cluster_config.is_some() { Phase::ClusterReady } else { Phase::Active };
-                self.status.enter(phase)?;
-                if outcome.root_enabled {
-                    match self.conductor.root_report(&op.context) {
-                        Ok(letter) => casts.push(letter),
-                        Err(error) => tracing::warn!(%error, "failed to report that root is enabled"),
-                    }
-                }
+                self.status.apply(&Event::PreparationEnds { in_cluster: request.cluster_config.is_some() })?;
+                self.report_root(op, outcome.root_enabled, casts);
                 Ok(Value::Null)
             }
-            // Cut short by the agent's own end: the journal has it, and the next start reports it.
+            // Cut short by the agent's own end: the journal has it, and the next start begins it again.
             Err(error) if op.cancel.is_cancelled() => Err(error),
             Err(error) => {
-                self.enter_failed(&error);
+                self.preparation_failed(&error);
                 Err(error)
             }
         }
@@ -280,7 +323,8 @@ impl Dispatcher {
     async fn restart(&self, op: &Op) -> Result<Value> {
         let _quiet = self.status.quiet();
         self.manager.stop(op).await?;
-        done(self.manager.start(op).await)
+        self.manager.start(op).await?;
+        done(self.status.apply(&Event::DatabaseStarts))
     }
 
     /// `stop_db`: the task manager then waits for a heartbeat that says SHUTDOWN, so one is sent at once.
@@ -296,7 +340,8 @@ impl Dispatcher {
         let _quiet = self.status.quiet();
         self.manager.stop(op).await?;
         self.manager.start_with_configuration(op, config_contents).await?;
-        done(self.manager.service().set_enabled(op, true).await)
+        self.manager.service().set_enabled(op, true).await?;
+        done(self.status.apply(&Event::DatabaseStarts))
     }
 
     /// `get_filesystem_stats` ignores its argument, as Trove does, and looks at the datastore's mount point.

@@ -58,31 +58,40 @@ impl Heartbeat {
         self.conductor.publisher().connected().await?;
         // One heartbeat answers everything that was asked until now.
         let prompted = self.status.asked().now_or_never().is_some() || prompted;
-        let status = match self.status.report(prompted) {
-            Report::Silence => return Ok(()),
-            Report::Phase(phase) => in_phase(&phase),
-            Report::Probe => {
-                let seen = self.manager.status().probe(op).await;
-                // The database may have been stopped on purpose while it was asked.
-                match self.status.report(prompted) {
-                    Report::Probe => seen,
-                    Report::Phase(phase) => in_phase(&phase),
-                    Report::Silence => return Ok(()),
-                }
-            }
-        };
+        let version = self.status.version();
+        let Some(status) = self.say(op, prompted).await else { return Ok(()) };
+        // The database may have been stopped on purpose, or the phase have changed, while it was asked: whoever did that asks for another one.
+        if self.status.version() != version {
+            return Ok(());
+        }
         let word = status.wire(self.release.current());
         tracing::debug!(status = word, "heartbeat");
-        self.conductor.heartbeat(word).await
+        tokio::select! {
+            // Cancel-safe: a message that has not left is given up. One that has left is followed by the next over the same connection.
+            sent = self.conductor.heartbeat(word) => sent,
+            () = self.status.outdated(version) => Ok(()),
+        }
+    }
+
+    async fn say(&self, op: &Op, prompted: bool) -> Option<ServiceStatus> {
+        let only_if_down = match self.status.report(prompted) {
+            Report::Silence => return None,
+            Report::Phase(phase) => return Some(in_phase(&phase)),
+            Report::Probe => false,
+            Report::ProbeIfDown => true,
+        };
+        let seen = self.manager.status().probe(op).await;
+        let runs = matches!(seen, ServiceStatus::Running | ServiceStatus::RestartRequired);
+        (!only_if_down || !runs).then_some(seen)
     }
 }
 
 fn in_phase(phase: &Phase) -> ServiceStatus {
     match phase {
         Phase::New => ServiceStatus::New,
-        Phase::Preparing => ServiceStatus::Building,
+        Phase::Preparing { .. } => ServiceStatus::Building,
         Phase::Failed { .. } => ServiceStatus::Failed,
         Phase::ClusterReady => ServiceStatus::InstanceReady,
-        Phase::Active => ServiceStatus::Running,
+        Phase::Upgrading | Phase::Active => ServiceStatus::Running,
     }
 }

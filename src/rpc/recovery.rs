@@ -2,13 +2,13 @@
 
 use super::dispatch::Answer;
 use super::envelope;
-use super::method::{Lane, Resume};
+use super::method::Lane;
 use super::reply::ReplyTo;
 use super::request::Request;
 use super::server::{Opened, RpcServer};
 use super::work::{Accepted, KeepAlive};
 use crate::error::Error;
-use crate::journal::{Found, Left, Stage};
+use crate::journal::{Found, Left};
 
 impl RpcServer {
     /// Tells what was not told, runs what was not begun, and of what was begun runs again what does no harm and reports the rest. Everything
@@ -49,12 +49,7 @@ impl RpcServer {
         match read {
             Ok((request, context)) => {
                 let in_time = reply_to.is_none() || entry.expires_after.is_some();
-                let again = match request.properties().after_interruption {
-                    _ if stage == Stage::Accepted => true,
-                    Resume::Repeat => true,
-                    Resume::RepeatInTime => in_time,
-                    Resume::Report | Resume::Undo => false,
-                };
+                let again = self.desk.dispatcher.resumes(&request, stage, in_time);
                 let accepted = Accepted {
                     request,
                     context,

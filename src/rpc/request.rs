@@ -44,25 +44,26 @@ requests! {
     // Life cycle.
     RpcPing(NoArgs) = Method::read(Facet::Core),
     OsloRpcServerPing(NoArgs) = Method::read(Facet::Core),
-    Prepare(Box<PrepareRequest>) = Method::change(Facet::Core).notified(),
+    // Its controller sends it once and waits. Every step of it is found done, or begun anew.
+    Prepare(Box<PrepareRequest>) = Method::change(Facet::Core).notified().resumed(Resume::Repeat),
     // Half done they leave the database down. Running them again ends with a running one, as running them once would have.
     Restart(NoArgs) = Method::change(Facet::Core).resumed(Resume::Repeat),
     StartDbWithConfChanges(ConfigContents) = Method::change(Facet::Core).resumed(Resume::Repeat),
     // A late stop would surprise: its caller has gone on.
     StopDb(StopDb) = Method::change(Facet::Core).resumed(Resume::RepeatInTime),
-    ResetConfiguration(ResetConfiguration) = Method::change(Facet::Core),
+    ResetConfiguration(ResetConfiguration) = Method::change(Facet::Core).resumed(Resume::RepeatInTime),
     PreUpgrade(NoArgs) = Method::read(Facet::Core),
-    ClusterComplete(NoArgs) = Method::change(Facet::Core),
-    // The guest and its volume.
+    ClusterComplete(NoArgs) = Method::change(Facet::Core).resumed(Resume::Repeat),
+    // The guest and its volume. Late, it would surprise: its caller has gone on.
     GetFilesystemStats(Anything) = Method::read(Facet::Core),
-    MountVolume(VolumeArgs) = Method::change(Facet::Core),
-    UnmountVolume(VolumeArgs) = Method::change(Facet::Core),
-    ResizeFs(VolumeArgs) = Method::change(Facet::Core),
+    MountVolume(VolumeArgs) = Method::change(Facet::Core).resumed(Resume::RepeatInTime),
+    UnmountVolume(VolumeArgs) = Method::change(Facet::Core).resumed(Resume::RepeatInTime),
+    ResizeFs(VolumeArgs) = Method::change(Facet::Core).resumed(Resume::RepeatInTime),
     GetHwinfo(NoArgs) = Method::read(Facet::Core),
     GetDiagnostics(NoArgs) = Method::read(Facet::Core),
     // Configuration groups.
-    UpdateOverrides(UpdateOverrides) = Method::change(Facet::Config),
-    ApplyOverrides(ApplyOverrides) = Method::change(Facet::Config),
+    UpdateOverrides(UpdateOverrides) = Method::change(Facet::Config).resumed(Resume::RepeatInTime),
+    ApplyOverrides(ApplyOverrides) = Method::change(Facet::Config).resumed(Resume::RepeatInTime),
     // Databases and users.
     CreateDatabase(CreateDatabase) = Method::change(Facet::Databases).notified().resumed(Resume::RepeatInTime),
     ListDatabases(ListArgs) = Method::read(Facet::Databases),
@@ -79,7 +80,7 @@ requests! {
     // Root.
     EnableRoot(NoArgs) = Method::change(Facet::Root),
     EnableRootWithPassword(RootPassword) = Method::change(Facet::Root),
-    DisableRoot(NoArgs) = Method::change(Facet::Root),
+    DisableRoot(NoArgs) = Method::change(Facet::Root).resumed(Resume::RepeatInTime),
     IsRootEnabled(NoArgs) = Method::read(Facet::Root),
     // Backup.
     CreateBackup(CreateBackup) = Method::backup(Facet::Backup).notified(),

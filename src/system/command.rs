@@ -14,6 +14,7 @@ use secrecy::{ExposeSecret, SecretString};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::Child;
 
+use super::leftovers;
 use super::running::RunningCommand;
 use crate::error::{Error, Result, ResultExt};
 use crate::op::Op;
@@ -228,8 +229,10 @@ impl CommandRunner for SystemCommands {
 
 #[expect(clippy::disallowed_methods, reason = "this is the one place that starts processes")]
 pub(super) fn spawn(command: &CommandSpec, input: bool) -> Result<Child> {
+    let (mark, agent) = leftovers::of_this_agent();
     let child = tokio::process::Command::new(&command.program)
         .args(&command.args)
+        .env(mark, agent)
         .envs(command.env.iter().map(|(name, value)| (name, value)))
         // Messages are matched nowhere, but operators read them in logs: one language.
         .env("LC_ALL", "C.UTF-8")

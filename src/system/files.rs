@@ -13,6 +13,11 @@ use crate::error::{Error, Result, ResultExt};
 const LOG_TAIL_BYTES: u64 = 16 << 10;
 const LOG_TAIL_LINES: usize = 8;
 
+/// Begins the names of files that are not whole yet.
+const UNFINISHED: &str = ".trove-new-";
+/// Begins the names of directories and files that are looked at once and removed.
+pub(crate) const SCRATCH: &str = ".trove-check-";
+
 /// Account names are short; a lookup that fails says which one.
 fn owner_ids(owner: &str) -> Result<(Uid, Gid)> {
     let user = User::from_name(owner).action(format!("look up the account {owner}"))?;
@@ -47,7 +52,7 @@ pub fn replace(path: &Utf8Path, content: &[u8], mode: u32, owner: Option<&str>) 
 fn write_as(path: &Utf8Path, content: &[u8], mode: u32, ids: Option<(Uid, Gid)>) -> Result<()> {
     let directory = path.parent().unwrap_or(Utf8Path::new("."));
     let write = || -> std::io::Result<()> {
-        let mut file = tempfile::Builder::new().prefix(".trove-").permissions(Permissions::from_mode(mode)).tempfile_in(directory)?;
+        let mut file = tempfile::Builder::new().prefix(UNFINISHED).permissions(Permissions::from_mode(mode)).tempfile_in(directory)?;
         // The builder's mode is subject to the umask; the file's is not.
         file.as_file().set_permissions(Permissions::from_mode(mode))?;
         file.write_all(content)?;
@@ -81,6 +86,20 @@ pub fn remove_tree(directory: &Utf8Path) -> Result<()> {
     match fs::remove_dir_all(directory) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error).action(format!("remove {directory}")),
         _ => Ok(()),
+    }
+}
+
+/// Removes from a directory what an agent that was killed was about to write there. For the agent's start: nobody else writes then.
+pub fn clear_unfinished(directory: &Utf8Path) {
+    let Ok(entries) = directory.read_dir_utf8() else { return };
+    let unfinished = |name: &str| [UNFINISHED, SCRATCH].iter().any(|prefix| name.starts_with(prefix));
+    for entry in entries.flatten().filter(|entry| unfinished(entry.file_name())) {
+        let path = entry.path();
+        let removed = if path.is_dir() { remove_tree(path) } else { remove(path) };
+        match removed {
+            Ok(()) => tracing::info!(%path, "removed what an earlier agent had not finished writing"),
+            Err(error) => tracing::warn!(%error, "failed to remove an unfinished file; remove it"),
+        }
     }
 }
 
@@ -180,6 +199,23 @@ mod tests {
         replace(&path, b"two", 0o644, None).unwrap();
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o640);
         assert_eq!(read_bytes(&path).unwrap().as_deref(), Some(&b"two"[..]));
+    }
+
+    #[test]
+    fn what_was_not_finished_is_removed_and_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = Utf8PathBuf::from_path_buf(dir.path().to_owned()).unwrap();
+        fs::write(path.join(".trove-new-abc"), "").unwrap();
+        fs::create_dir(path.join(".trove-check-abc")).unwrap();
+        fs::write(path.join(".trove-check-abc/my.cnf"), "").unwrap();
+        for kept in ["status.json", ".trove-initializing"] {
+            fs::write(path.join(kept), "").unwrap();
+        }
+        clear_unfinished(&path);
+        clear_unfinished(&path.join("none"));
+        let mut left: Vec<_> = path.read_dir_utf8().unwrap().map(|entry| entry.unwrap().file_name().to_owned()).collect();
+        left.sort();
+        assert_eq!(left, [".trove-initializing", "status.json"]);
     }
 
     #[test]

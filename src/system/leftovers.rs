@@ -4,12 +4,34 @@
 //! program gets a variable in its environment, and what still carries it when the operation is over is killed: the agent is root, and a container's
 //! processes are the host's.
 
+use std::sync::OnceLock;
+use std::time::Duration;
+
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use tokio::time::Instant;
 use uuid::Uuid;
 
-/// Name of the variable of a [`Mark`].
+use super::service::identity;
+
+/// Name of the variable of a [`Mark`]. Its value begins with the identity of the agent.
 const OPERATION: &str = "TROVE_GUESTAGENT_OPERATION";
+/// Between the identity and the rest.
+const REST: char = '/';
+/// How long what was killed may take to go.
+const GONE: Duration = Duration::from_secs(5);
+const LOOK: Duration = Duration::from_millis(20);
+
+/// Identity of this process.
+fn own() -> &'static str {
+    static OWN: OnceLock<String> = OnceLock::new();
+    OWN.get_or_init(|| identity(std::process::id().cast_signed()).unwrap_or_default())
+}
+
+/// The variable that a child of this agent gets: one that outlives it is found by that.
+pub(in crate::system) fn of_this_agent() -> (&'static str, String) {
+    (OPERATION, format!("{}{REST}", own()))
+}
 
 /// Kills, when dropped, every process that carries its mark.
 #[derive(Debug)]
@@ -17,7 +39,7 @@ pub(in crate::system) struct Mark(String);
 
 impl Mark {
     pub(in crate::system) fn new() -> Self {
-        Mark(format!("{OPERATION}={}", Uuid::new_v4()))
+        Mark(format!("{OPERATION}={}{REST}{}", own(), Uuid::new_v4()))
     }
 
     /// `NAME=VALUE`, for `--env`.
@@ -32,16 +54,75 @@ impl Drop for Mark {
     }
 }
 
+/// Variables of a process.
+fn environment(pid: i32) -> Vec<Vec<u8>> {
+    let environ = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+    environ.split(|byte| *byte == 0).map(<[u8]>::to_vec).collect()
+}
+
+fn processes(wanted: impl Fn(&[u8]) -> bool) -> Vec<i32> {
+    let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
+    let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    pids.filter(|pid| environment(*pid).iter().any(|variable| wanted(variable))).collect()
+}
+
+/// Processes that have this `NAME=VALUE` in their environment.
+pub(in crate::system) fn marked(assignment: &str) -> Vec<i32> {
+    processes(|variable| variable == assignment.as_bytes())
+}
+
+fn kill_all(pids: &[i32]) {
+    for pid in pids {
+        // It may have ended in the meantime: that is what is wanted.
+        kill(Pid::from_raw(*pid), Signal::SIGKILL).ok();
+    }
+}
+
 /// Kills every process that has this `NAME=VALUE` in its environment.
 pub fn kill_marked(assignment: &str) {
-    let marks = |pid: i32| {
-        let environ = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-        environ.split(|byte| *byte == 0).any(|variable| variable == assignment.as_bytes())
-    };
-    let Ok(entries) = std::fs::read_dir("/proc") else { return };
-    let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
-    for pid in pids.filter(|pid| marks(*pid)) {
-        // It may have ended in the meantime: that is what is wanted.
-        kill(Pid::from_raw(pid), Signal::SIGKILL).ok();
+    kill_all(&marked(assignment));
+}
+
+/// True for the variable of a child whose agent has ended.
+fn is_orphaned(variable: &[u8]) -> bool {
+    let agent = std::str::from_utf8(variable).ok().and_then(|text| text.strip_prefix(OPERATION)?.strip_prefix('='));
+    let Some((agent, _)) = agent.and_then(|value| value.split_once(REST)) else { return false };
+    let pid = agent.split('-').next().and_then(|pid| pid.parse().ok());
+    pid.is_some_and(|pid| identity(pid).as_deref() != Some(agent))
+}
+
+/// Kills the programs that agents which were killed have left running, and waits until they are gone: the operation they belong to may begin anew.
+/// The database server is none of them.
+pub async fn kill_orphans() {
+    let deadline = Instant::now() + GONE;
+    loop {
+        let orphans = processes(is_orphaned);
+        if orphans.is_empty() {
+            return;
+        }
+        if Instant::now() >= deadline {
+            tracing::error!(pids = ?orphans, "programs that an earlier agent started cannot be ended");
+            return;
+        }
+        kill_all(&orphans);
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_children_of_agents_that_have_ended_are_orphans() {
+        let alive = format!("{OPERATION}={}{REST}", own());
+        assert!(!is_orphaned(alive.as_bytes()));
+        let (pid, rest) = own().split_once('-').unwrap();
+        for orphan in [format!("{OPERATION}={pid}-1{rest}{REST}x"), format!("{OPERATION}=4194304-1-b{REST}")] {
+            assert!(is_orphaned(orphan.as_bytes()), "{orphan}");
+        }
+        for other in ["PATH=/bin", "TROVE_GUESTAGENT_OPERATION=", "TROVE_GUESTAGENT_OPERATION=x/y"] {
+            assert!(!is_orphaned(other.as_bytes()), "{other}");
+        }
     }
 }

@@ -11,6 +11,19 @@ use super::mounts;
 use crate::error::{Error, Result, ResultExt};
 use crate::op::Op;
 
+/// Begins the names of such directories.
+const PREFIX: &str = "trove-volume-";
+
+/// Unmounts and removes what an agent that was killed has left. For the agent's start.
+pub fn clear_left_over() {
+    let Ok(temporary) = Utf8PathBuf::from_path_buf(std::env::temp_dir()) else { return };
+    let Ok(entries) = temporary.read_dir_utf8() else { return };
+    for entry in entries.flatten().filter(|entry| entry.file_name().starts_with(PREFIX)) {
+        tracing::warn!(directory = %entry.path(), "an earlier agent was cut off while the volume was mounted here; unmounting it");
+        drop(Aside { directory: entry.into_path() });
+    }
+}
+
 /// Removed when dropped, but only as an empty directory: what is mounted there is never deleted.
 #[derive(Debug)]
 pub(super) struct Aside {
@@ -19,7 +32,7 @@ pub(super) struct Aside {
 
 impl Aside {
     pub(super) fn new() -> Result<Self> {
-        let created = tempfile::Builder::new().prefix("trove-volume-").tempdir().action("create a directory to mount the volume at")?;
+        let created = tempfile::Builder::new().prefix(PREFIX).tempdir().action("create a directory to mount the volume at")?;
         // Kept, because a TempDir removes what is in it.
         let directory = Utf8PathBuf::from_path_buf(created.keep())
             .map_err(|path| Error::guest(format!("{} is not UTF-8: set TMPDIR", path.display())))?;

@@ -13,6 +13,7 @@ mod mounts;
 mod resize;
 mod stats;
 
+pub use aside::clear_left_over;
 pub use content::FileSystem;
 pub use device::{Existing, Formatted, Volume};
 pub use fstab::FstabEntry;

@@ -3,6 +3,8 @@
 use lapin::options::{QueueDeclareOptions, QueueDeleteOptions};
 use lapin::types::FieldTable;
 
+use trove_guestagent::status::PREPARE_ATTEMPTS;
+
 use crate::support::{Guest, PLANTED, until};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -25,15 +27,20 @@ async fn after_a_kill_the_begun_is_reported_and_the_rest_runs_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_preparation_cut_short_is_failed_and_told() {
+async fn a_preparation_cut_short_is_begun_again_but_not_for_ever() {
     let guest = Guest::serving("").await;
     let mut wire = guest.wire().await;
     wire.prepare(&guest).await;
+    for _ in 1..PREPARE_ATTEMPTS {
+        guest.kill();
+        guest.start();
+        assert_eq!(wire.heartbeat().await, "building");
+    }
     guest.kill();
     guest.start();
-    assert_eq!(wire.heartbeat().await, "failed to spawn");
+    while wire.heartbeat().await != "failed to spawn" {}
     let cast = wire.cast("notify_exc_info").await;
-    assert!(cast["args"]["message"].as_str().unwrap().contains("restarted in the middle of 'prepare'"), "{cast:?}");
+    assert!(cast["args"]["message"].as_str().unwrap().contains(&format!("'prepare' {PREPARE_ATTEMPTS} times")), "{cast:?}");
     // And if the journal is lost, it is not BUILD for ever either.
     guest.kill();
     std::fs::write(guest.dir.join("state/status.json"), r#"{"phase": "preparing"}"#).unwrap();

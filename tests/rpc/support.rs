@@ -116,13 +116,18 @@ impl Guest {
     }
 
     pub(crate) fn start(&self) {
+        self.start_with(&[]);
+    }
+
+    /// Starts the agent with more variables in its environment.
+    pub(crate) fn start_with(&self, environment: &[(&str, &str)]) {
         let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_trove-guestagent"));
         command.arg("--config-dir").arg(self.dir.join("conf.d")).env_remove("RUST_LOG").env("HOME", &self.dir).stdin(Stdio::null());
         // A server that starts removes the temporary tables it finds, those of other tests, too.
         let tmp = self.dir.join("tmp");
         std::fs::create_dir_all(&tmp).unwrap();
         std::fs::set_permissions(&tmp, std::fs::Permissions::from_mode(0o1777)).unwrap();
-        command.env("TMPDIR", tmp);
+        command.env("TMPDIR", tmp).envs(environment.iter().copied());
         command.stderr(std::fs::File::create(self.dir.join("stderr")).unwrap()).process_group(0);
         *self.agent.lock().unwrap() = Some(command.spawn().unwrap());
     }
@@ -138,6 +143,11 @@ impl Guest {
     pub(crate) fn terminate(&self) {
         let pid = self.agent.lock().unwrap().as_ref().unwrap().id();
         nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid.cast_signed()), nix::sys::signal::Signal::SIGTERM).unwrap();
+    }
+
+    /// Whether it has ended.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.agent.lock().unwrap().as_mut().is_none_or(|agent| agent.try_wait().unwrap().is_some())
     }
 
     /// Waits for the agent's end.
@@ -297,6 +307,15 @@ impl Wire {
         id
     }
 
+    /// A call whose client gives up after a minute, as a controller's does.
+    pub(crate) async fn call_in_time(&self, method: &str, args: Value) -> String {
+        let id = fresh();
+        let message = json!({"method": method, "args": args, "version": "1.0", "_msg_id": id, "_reply_q": self.reply_queue, "_unique_id": fresh(),
+                             "_timeout": null, "_context_tenant": "T", "_context_roles": []});
+        self.send(&envelope(&message), BasicProperties::default().with_expiration("60000".into())).await;
+        id
+    }
+
     pub(crate) async fn cast_with(&self, method: &str, args: Value, more: Value) {
         let mut message = json!({"method": method, "args": args, "version": "1.0", "_unique_id": fresh()});
         message.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
@@ -353,6 +372,23 @@ impl Wire {
         self.casts.next(method, |cast| cast["method"] == method).await
     }
 
+    /// The words of all heartbeats that have come until now.
+    pub(crate) fn words(&mut self) -> Vec<String> {
+        let heartbeats = self.casts.all(|cast| cast["method"] == "heartbeat");
+        heartbeats.iter().map(|cast| cast["args"]["payload"]["service_status"].as_str().unwrap().to_owned()).collect()
+    }
+
+    /// States of this backup that the conductor was told until now.
+    pub(crate) fn backup_states(&mut self, id: &str) -> Vec<Map<String, Value>> {
+        self.casts.all(|cast| cast["method"] == "update_backup" && cast["args"]["backup_id"] == id)
+    }
+
+    /// Whether the answer to this call has come.
+    pub(crate) fn is_answered(&mut self, id: &str) -> bool {
+        self.replies.drain();
+        self.replies.kept.iter().any(|reply| reply["_msg_id"] == id)
+    }
+
     /// The next heartbeat's word.
     pub(crate) async fn heartbeat(&mut self) -> String {
         self.cast("heartbeat").await["args"]["payload"]["service_status"].as_str().unwrap().to_owned()
@@ -379,6 +415,21 @@ struct Inbox {
 }
 
 impl Inbox {
+    fn drain(&mut self) {
+        while let Ok(message) = self.arriving.try_recv() {
+            self.kept.push_back(message);
+        }
+    }
+
+    /// Takes what has come of these.
+    fn all(&mut self, wanted: impl Fn(&Map<String, Value>) -> bool) -> Vec<Map<String, Value>> {
+        self.drain();
+        let (taken, kept) = self.kept.drain(..).partition(|message| wanted(message));
+        self.kept = kept;
+        let taken: VecDeque<_> = taken;
+        taken.into()
+    }
+
     async fn next(&mut self, what: &str, wanted: impl Fn(&Map<String, Value>) -> bool) -> Map<String, Value> {
         if let Some(index) = self.kept.iter().position(&wanted) {
             return self.kept.remove(index).unwrap();

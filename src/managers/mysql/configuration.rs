@@ -180,7 +180,7 @@ impl Configuration {
         let parent = self.layout.config_dir();
         // Beside the real file: there the server may read, also from inside a container.
         let scratch =
-            tempfile::Builder::new().prefix(".trove-check-").tempdir_in(parent).action(format!("create a directory in {parent}"))?;
+            tempfile::Builder::new().prefix(files::SCRATCH).tempdir_in(parent).action(format!("create a directory in {parent}"))?;
         let scratch_dir = Utf8PathBuf::from_path_buf(scratch.path().to_owned())
             .map_err(|path| Error::guest(format!("{} is not a path of plain text", path.display())))?;
         files::ensure_directory(&scratch_dir, 0o755, None)?;

@@ -18,7 +18,7 @@ pub(super) async fn is_foreign(op: &Op, service: &dyn ServiceControl, layout: &L
     }
     let directory = layout.config_dir();
     files::ensure_directory(directory, 0o755, None)?;
-    let sign = tempfile::Builder::new().prefix(".trove-sign-").tempfile_in(directory).action(format!("write into {directory}"))?;
+    let sign = tempfile::Builder::new().prefix(files::SCRATCH).tempfile_in(directory).action(format!("write into {directory}"))?;
     let sign = sign.path().to_string_lossy().into_owned();
     let look = service.exec(op, CommandSpec::new("test").args(["-e", &sign]).accept(&[1])).await?;
     Ok(look.code == 1)

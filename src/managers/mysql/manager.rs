@@ -207,6 +207,11 @@ impl DatastoreManager for MySqlManager {
         self.layout.mount_point.clone()
     }
 
+    fn written_directories(&self) -> Vec<Utf8PathBuf> {
+        let Layout { override_dir, mount_point, data_dir, .. } = &self.layout;
+        vec![self.layout.config_dir().to_owned(), override_dir.clone(), mount_point.clone(), data_dir.clone()]
+    }
+
     async fn is_installed(&self, op: &Op) -> bool {
         self.deps.service.brings_its_own_programs() || self.program.flavor(op).await.is_ok()
     }

@@ -8,4 +8,5 @@ mod systemd;
 pub use control::{ServerCommand, ServiceControl, UnitState, build};
 pub use docker::{Docker, DockerContainer};
 pub use process::Supervisor;
+pub(in crate::system) use process::identity;
 pub use systemd::Systemd;

@@ -31,14 +31,15 @@ impl ServerCommand {
     }
 
     /// Starts the server; its directories exist afterwards. The server changes to its own user itself.
-    pub(super) fn launch(&self) -> Result<Launched> {
+    /// `mark` goes into its environment.
+    pub(super) fn launch(&self, mark: (&str, String)) -> Result<Launched> {
         let program = self.program().ok_or_else(|| self.missing())?;
         for directory in &self.run_dirs {
             files::ensure_directory(directory, 0o755, Some(&self.user))?;
         }
         let log = self.open_log()?;
         let log_start = log.metadata().action(format!("read the size of {}", self.log_file))?.len();
-        let child = spawn_detached(&CommandSpec::new(program.as_str()).args(&self.args), log)?;
+        let child = spawn_detached(&CommandSpec::new(program.as_str()).args(&self.args).env(mark.0, mark.1), log)?;
         let pid = child.id().and_then(|id| i32::try_from(id).ok());
         // Not reaped yet, so that its number is still its own even if it has ended.
         let process = pid.map_or_else(|| Err(Error::guest(format!("{program} ended before it was started"))), ServerProcess::of)?;

@@ -4,4 +4,5 @@ mod launch;
 mod record;
 mod supervisor;
 
+pub(in crate::system) use record::identity;
 pub use supervisor::Supervisor;

@@ -7,7 +7,7 @@ use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result, ResultExt};
-use crate::system::files;
+use crate::system::{files, leftovers};
 
 /// One process, not only its number: numbers are used again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -93,6 +93,12 @@ fn boot_id() -> Result<String> {
     Ok(files::read_optional(path)?.unwrap_or_default().trim().to_owned())
 }
 
+/// What tells the process with this number from every other one, over reboots too.
+pub(in crate::system) fn identity(pid: i32) -> Option<String> {
+    let ServerProcess { start_time, boot_id, .. } = ServerProcess::of(pid).ok()?;
+    Some(format!("{pid}-{start_time}-{boot_id}"))
+}
+
 impl ServerProcess {
     /// The process that has number `pid` now.
     pub(super) fn of(pid: i32) -> Result<Self> {
@@ -154,6 +160,18 @@ impl Records {
         Records { state_dir }
     }
 
+    /// `NAME=VALUE` in the environment of the server that belongs to these records.
+    pub(super) fn mark(&self) -> (&'static str, String) {
+        ("TROVE_GUESTAGENT_SERVER", self.state_dir.to_string())
+    }
+
+    /// A server of ours that runs without a record: the agent ended between starting it and writing that down.
+    fn unrecorded(&self) -> Option<ServerProcess> {
+        let (name, value) = self.mark();
+        let pid = leftovers::marked(&format!("{name}={value}")).into_iter().next()?;
+        ServerProcess::of(pid).ok()
+    }
+
     fn process_file(&self) -> Utf8PathBuf {
         self.state_dir.join("server.pid")
     }
@@ -164,8 +182,8 @@ impl Records {
 
     /// The process written last. Something unreadable is nobody's process.
     pub(super) fn load(&self) -> Result<Option<ServerProcess>> {
-        let text = files::read_optional(&self.process_file())?;
-        Ok(text.and_then(|text| match serde_json::from_str(&text) {
+        let Some(text) = files::read_optional(&self.process_file())? else { return Ok(self.unrecorded()) };
+        Ok(Some(text).and_then(|text| match serde_json::from_str(&text) {
             Ok(process) => Some(process),
             Err(error) => {
                 tracing::warn!(%error, file = %self.process_file(), "ignoring an unreadable record of the server's process");
@@ -218,8 +236,9 @@ mod tests {
 
     #[test]
     fn this_process_is_alive_and_another_start_time_is_another_process() {
-        let mut me = ServerProcess::of(std::process::id().cast_signed()).unwrap();
-        assert!(me.is_alive());
+        let pid = std::process::id().cast_signed();
+        let mut me = ServerProcess::of(pid).unwrap();
+        assert!(me.is_alive() && identity(pid) == identity(pid) && identity(pid) != identity(1));
         me.start_time += 1;
         assert!(!me.is_alive());
     }

@@ -115,7 +115,7 @@ impl Core {
 
     /// Starts the server and writes down which process it is.
     fn launch(&self) -> Result<Launched> {
-        let launched = self.server.launch()?;
+        let launched = self.server.launch(self.records.mark())?;
         if let Err(error) = self.records.save(&launched.process) {
             // A server nobody would find again must not run.
             launched.process.terminate()?;
@@ -229,6 +229,7 @@ impl Supervisor {
         match self.core.running()? {
             Some(process) if !process.stopping => {
                 tracing::info!(pid = process.pid, "adopted the running database server");
+                self.core.records.save(&process)?;
                 change.watch(&self.core, Watched::Adopted(process));
                 Ok(())
             }

@@ -1,0 +1,154 @@
+/* Kills the agent in front of its n-th change of the world: loaded into it with LD_PRELOAD, so that every step of an operation is a crash
+ * point without a line in the agent. Nothing is counted until CRASH_DIR/at exists, which holds n; what is counted goes to CRASH_DIR/steps.
+ *
+ * Counted: what touches the disk for good (fsync, rename, unlink, rmdir, mkdir, truncation), mounts, programs that are started, and what is
+ * written to the socket of the database. What lies between two of these leaves nothing that a power cut could show. */
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+static pid_t agent;
+static char at_path[4096], steps_path[4096];
+static atomic_int armed, counted;
+
+__attribute__((constructor)) static void begin(void)
+{
+    char exe[4096] = "";
+    const char *dir = getenv("CRASH_DIR");
+    ssize_t length = readlink("/proc/self/exe", exe, sizeof exe - 1);
+    if (dir == NULL || length < 0 || strstr(exe, "trove-guestagent") == NULL)
+        return;
+    snprintf(at_path, sizeof at_path, "%s/at", dir);
+    snprintf(steps_path, sizeof steps_path, "%s/steps", dir);
+    agent = getpid();
+}
+
+static int read_number(void)
+{
+    char text[16] = "";
+    int fd = (int)syscall(SYS_openat, AT_FDCWD, at_path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return 0;
+    ssize_t length = syscall(SYS_read, fd, text, sizeof text - 1);
+    syscall(SYS_close, fd);
+    return length > 0 ? atoi(text) : 0;
+}
+
+static void step(const char *what, const char *name)
+{
+    int saved = errno;
+    if (agent != 0 && getpid() == agent) {
+        int n = atomic_load(&armed);
+        if (n == 0 && (n = read_number()) != 0)
+            atomic_store(&armed, n);
+        if (n != 0) {
+            int number = atomic_fetch_add(&counted, 1) + 1;
+            if (number <= n) {
+                char line[512];
+                int length = snprintf(line, sizeof line, "%s %s\n", what, name ? name : "?");
+                int fd = (int)syscall(SYS_openat, AT_FDCWD, steps_path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
+                if (length > (int)sizeof line)
+                    length = sizeof line;
+                syscall(SYS_write, fd, line, length);
+                syscall(SYS_close, fd);
+            }
+            if (number >= n) {
+                syscall(SYS_kill, agent, SIGKILL);
+                for (;;)
+                    pause();
+            }
+        }
+    }
+    errno = saved;
+}
+
+static void step_fd(const char *what, int fd)
+{
+    char link[64], path[256];
+    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+    ssize_t length = readlink(link, path, sizeof path - 1);
+    path[length > 0 ? length : 0] = 0;
+    step(what, path);
+}
+
+#define REAL(name) ((__typeof__(&name))dlsym(RTLD_NEXT, #name))
+
+int fsync(int fd) { step_fd("fsync", fd); return REAL(fsync)(fd); }
+int fdatasync(int fd) { step_fd("fdatasync", fd); return REAL(fdatasync)(fd); }
+void sync(void) { step("sync", ""); REAL(sync)(); }
+int ftruncate64(int fd, off64_t length) { step_fd("truncate", fd); return REAL(ftruncate64)(fd, length); }
+int rename(const char *from, const char *to) { step("rename", to); return REAL(rename)(from, to); }
+int unlink(const char *path) { step("unlink", path); return REAL(unlink)(path); }
+int unlinkat(int dir, const char *path, int flags) { step("unlink", path); return REAL(unlinkat)(dir, path, flags); }
+int rmdir(const char *path) { step("rmdir", path); return REAL(rmdir)(path); }
+int mkdir(const char *path, mode_t mode) { step("mkdir", path); return REAL(mkdir)(path, mode); }
+int mount(const char *source, const char *target, const char *type, unsigned long flags, const void *data)
+{
+    step("mount", target);
+    return REAL(mount)(source, target, type, flags, data);
+}
+int umount2(const char *target, int flags) { step("umount", target); return REAL(umount2)(target, flags); }
+int posix_spawnp(pid_t *pid, const char *file, const posix_spawn_file_actions_t *actions, const posix_spawnattr_t *attributes, char *const argv[], char *const env[])
+{
+    step("start", file);
+    return REAL(posix_spawnp)(pid, file, actions, attributes, argv, env);
+}
+pid_t fork(void) { step("fork", ""); return REAL(fork)(); }
+
+static int to_database(int fd)
+{
+    struct sockaddr_un peer;
+    socklen_t length = sizeof peer;
+    memset(&peer, 0, sizeof peer);
+    return agent != 0 && getpeername(fd, (struct sockaddr *)&peer, &length) == 0 && peer.sun_family == AF_UNIX && strstr(peer.sun_path, "mysqld.sock") != NULL;
+}
+
+/* The words of a statement, for the list; never its values, which may be secrets. */
+static void step_statement(const char *bytes, size_t length)
+{
+    char words[40] = "";
+    size_t used = 0;
+    for (size_t i = 5; i < length && used < sizeof words - 1 && (bytes[i] == ' ' || (bytes[i] >= 'A' && bytes[i] <= 'Z')); i++)
+        words[used++] = bytes[i];
+    step("statement", words);
+}
+
+ssize_t write(int fd, const void *bytes, size_t length)
+{
+    int saved = errno;
+    if (to_database(fd))
+        step_statement(bytes, length);
+    errno = saved;
+    return REAL(write)(fd, bytes, length);
+}
+ssize_t send(int fd, const void *bytes, size_t length, int flags)
+{
+    int saved = errno;
+    if (to_database(fd))
+        step_statement(bytes, length);
+    errno = saved;
+    return REAL(send)(fd, bytes, length, flags);
+}
+ssize_t writev(int fd, const struct iovec *parts, int count)
+{
+    int saved = errno;
+    if (to_database(fd))
+        step_statement(count > 0 ? parts[0].iov_base : "", count > 0 ? parts[0].iov_len : 0);
+    errno = saved;
+    return REAL(writev)(fd, parts, count);
+}

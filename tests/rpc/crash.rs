@@ -1,0 +1,117 @@
+//! Crash points: the agent is killed in front of one step after the other (`crash.c`), starts again, and has to come out right.
+
+use std::sync::OnceLock;
+
+use camino::{Utf8Path, Utf8PathBuf};
+
+use crate::support::{Guest, until};
+
+/// The library that kills, built once.
+fn library() -> &'static str {
+    static LIBRARY: OnceLock<Utf8PathBuf> = OnceLock::new();
+    LIBRARY
+        .get_or_init(|| {
+            let source = Utf8Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/rpc/crash.c");
+            let target = Utf8Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("crash-{}.so", std::process::id()));
+            let compiler = ["-shared", "-fPIC", "-O1", "-Wall", "-Werror", "-o", target.as_str(), source.as_str(), "-ldl"];
+            let done = std::process::Command::new("cc").args(compiler).output().unwrap();
+            assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+            target
+        })
+        .as_str()
+}
+
+/// How an operation at one crash point went on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum End {
+    /// The agent was killed there, and runs again.
+    Killed,
+    /// The operation has fewer steps.
+    Done,
+}
+
+impl Guest {
+    /// Starts the agent so that [`Self::crash_at`] can kill it.
+    pub(crate) fn start_mortal(&self) {
+        let directory = self.dir.join("crash");
+        std::fs::create_dir_all(&directory).unwrap();
+        self.start_with(&[("LD_PRELOAD", library()), ("CRASH_DIR", directory.as_str())]);
+    }
+
+    /// From now on steps count, and the one with this number is the last.
+    pub(crate) fn crash_at(&self, step: usize) {
+        std::fs::remove_file(self.dir.join("crash/steps")).ok();
+        // Whole at once: the agent looks at it any time.
+        std::fs::write(self.dir.join("crash/next"), step.to_string()).unwrap();
+        std::fs::rename(self.dir.join("crash/next"), self.dir.join("crash/at")).unwrap();
+    }
+
+    /// Waits until the agent was killed, then starts it again; or until `done` says that the operation came to its end first.
+    pub(crate) async fn survive(&self, mut done: impl AsyncFnMut() -> bool) -> End {
+        let killed = until("the crash, or the end of the operation", async || match () {
+            () if self.has_ended() => Some(true),
+            () => done().await.then_some(false),
+        })
+        .await;
+        std::fs::remove_file(self.dir.join("crash/at")).unwrap();
+        if !killed {
+            // Steps are counted as long as it lives: the next point needs another one.
+            self.kill();
+        }
+        self.start_mortal();
+        if killed { End::Killed } else { End::Done }
+    }
+
+    /// The steps until the crash; the last was not taken.
+    pub(crate) fn steps(&self) -> Vec<String> {
+        let text = std::fs::read_to_string(self.dir.join("crash/steps")).unwrap_or_default();
+        text.lines().map(|line| line.replace(self.dir.as_str(), "")).collect()
+    }
+
+    /// Nothing of an operation is left that did not end: no unfinished files, no programs, no open entries.
+    pub(crate) async fn nothing_is_left(&self, at: &str) {
+        until(&format!("a settled journal after {at}"), async || {
+            (self.journal("accepted") + self.journal("started") + self.journal("ended") == 0).then_some(())
+        })
+        .await;
+        for directory in ["state", "state/journal", "etc", "etc/conf.d", "data", "data/data", "tmp"] {
+            let Ok(entries) = self.dir.join(directory).read_dir_utf8() else { continue };
+            for entry in entries.flatten() {
+                let name = entry.file_name();
+                assert!(
+                    !name.starts_with(".trove-") && !name.starts_with("trove-volume-") && !name.ends_with(".damaged"),
+                    "{at}: {}",
+                    entry.path()
+                );
+            }
+        }
+        assert!(!self.dir.join("state/restoring").exists(), "{at}: half of a database");
+        let backup = std::fs::read_to_string(self.dir.join("state/backup.json")).unwrap_or_default();
+        assert!(backup.is_empty() || backup.contains("checksum"), "{at}: a backup that did not end: {backup}");
+        let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+        let aside = |line: &&str| line.contains(self.dir.as_str()) && line.contains("trove-volume-");
+        assert_eq!(mounts.lines().find(aside), None, "{at}: the volume is mounted aside");
+        until(&format!("the end of all programs after {at}"), async || self.programs().is_empty().then_some(())).await;
+    }
+
+    /// Programs that carry this guest's directory in their command lines, except its agent and its one server.
+    fn programs(&self) -> Vec<String> {
+        let mut found = Vec::new();
+        let mut servers = 0;
+        for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+            let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+            let line = String::from_utf8_lossy(&line).replace('\0', " ");
+            if !line.contains(self.dir.as_str()) || line.contains("trove-guestagent ") {
+                continue;
+            }
+            let is_server = line.contains("mariadbd")
+                && line.contains(&format!("--defaults-file={}/etc/my.cnf", self.dir))
+                && !line.contains("--datadir");
+            servers += usize::from(is_server);
+            if !is_server || servers > 1 {
+                found.push(line);
+            }
+        }
+        found
+    }
+}

@@ -1,0 +1,415 @@
+//! The agent killed in front of every step of every operation that changes something, with a real MariaDB: the controller is told the truth, nothing half
+//! done is left, and the operation comes to its end.
+
+use camino::{Utf8Path, Utf8PathBuf};
+use serde_json::{Value, json};
+
+use crate::crash::End;
+use crate::support::{Guest, PLANTED, Wire, free_port, shared_broker, until};
+
+/// Points looked at side by side where each has a guest of its own.
+const SIDE_BY_SIDE: usize = 4;
+/// No operation has more steps.
+const MOST: usize = 400;
+
+/// No ticks: what a heartbeat asks the database are steps, too.
+const OPTIONS: &str = "report_interval=600\ncontroller_release=train";
+
+fn stored_in(folder: &Utf8Path) -> String {
+    format!("{OPTIONS}\nstorage_strategy=local\nbackup_local_dir={folder}\nbackup_segment_max_size=65536\nbackup_aes_cbc_key={PLANTED}")
+}
+
+async fn mortal(options: &str) -> (Guest, Wire) {
+    let guest = Guest::new(&shared_broker(), options);
+    guest.start_mortal();
+    guest.consuming(1).await;
+    let wire = guest.wire().await;
+    (guest, wire)
+}
+
+fn config(guest: &Guest, connections: usize) -> String {
+    format!(
+        "[mysqld]\nport={}\nmax_connections={connections}\ninnodb_buffer_pool_size=32M\ninnodb_log_file_size=8M\n!includedir {}/etc/conf.d/\n",
+        free_port(),
+        guest.dir
+    )
+}
+
+async fn cast_prepare(guest: &Guest, wire: &Wire, backup: Value) {
+    let databases = if backup.is_null() { json!([{"_name": "db1"}]) } else { json!([]) };
+    let users = if backup.is_null() { json!([{"_name": "u1", "_password": PLANTED, "_databases": [{"_name": "db1"}]}]) } else { json!([]) };
+    let args = json!({"packages": [], "databases": databases, "users": users, "memory_mb": 512, "device_path": null, "mount_point": guest.dir.join("data"),
+                      "config_contents": config(guest, 20), "overrides": {"wait_timeout": 77}, "root_password": format!("{PLANTED}-R1"), "backup_info": backup});
+    let more = json!({"_context_tenant": "T", "_context_roles": [], "_context_auth_token": PLANTED,
+                      "_context_trove_notification": {"server_type": "guest", "request_id": "r"}});
+    wire.cast_with("prepare", args, more).await;
+}
+
+/// Runs statements as `os_admin`, and returns what they print.
+fn sql(guest: &Guest, statements: &str) -> String {
+    let output = std::process::Command::new("mariadb")
+        .arg(format!("--defaults-file={}/state/os_admin.cnf", guest.dir))
+        .args(["--skip-column-names", "-e", statements])
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+async fn prepared(options: &str) -> (Guest, Wire) {
+    let (guest, mut wire) = mortal(options).await;
+    cast_prepare(&guest, &wire, Value::Null).await;
+    while wire.heartbeat().await != "running" {}
+    wire.cast("notify_end").await;
+    guest.nothing_is_left("the preparation").await;
+    (guest, wire)
+}
+
+/// What the sweep went through, in the order of the longest run, and that the named steps were among it.
+fn assert_covered(steps: &[String], named: &[&str]) {
+    assert!(!steps.is_empty() && steps.len() < MOST, "{steps:#?}");
+    for name in named {
+        assert!(steps.iter().any(|step| step.contains(name)), "no crash point at {name}: {steps:#?}");
+    }
+}
+
+/// Prepares a new guest, killed in front of one step.
+async fn prepare_killed_at(step: usize, options: &str, backup: Value, check: impl Fn(&Guest)) -> (End, Vec<String>) {
+    let (guest, mut wire) = mortal(options).await;
+    guest.crash_at(step);
+    cast_prepare(&guest, &wire, backup).await;
+    let mut words = Vec::new();
+    let end = guest
+        .survive(async || {
+            words.extend(wire.words());
+            words.last().is_some_and(|word| word != "building")
+        })
+        .await;
+    let steps = guest.steps();
+    let at = format!("step {step}, {}", steps.last().map_or("", String::as_str));
+    let result = async {
+        while words.last().is_none_or(|word| word == "building") {
+            words.push(wire.heartbeat().await);
+        }
+        wire.cast("report_root").await;
+        wire.cast("notify_end").await;
+    };
+    result.await;
+    words.extend(wire.words());
+    let first_running = words.iter().position(|word| word == "running").unwrap_or_else(|| panic!("{at}: {words:?}\n{}", guest.log()));
+    assert!(words[..first_running].iter().all(|word| word == "building"), "{at}: {words:?}");
+    assert!(words[first_running..].iter().all(|word| word == "running"), "{at}: {words:?}");
+    guest.nothing_is_left(&at).await;
+    check(&guest);
+    (end, steps)
+}
+
+/// Every point in turn, several side by side; the steps of the whole operation.
+async fn sweep<F: Future<Output = (End, Vec<String>)>>(point: impl Fn(usize) -> F) -> Vec<String> {
+    for first in (1..MOST).step_by(SIDE_BY_SIDE) {
+        let points = (first..first + SIDE_BY_SIDE).map(&point);
+        let ends = futures_util::future::join_all(points).await;
+        if let Some((_, steps)) = ends.into_iter().find(|(end, _)| *end == End::Done) {
+            return steps;
+        }
+    }
+    panic!("an operation without an end");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn prepare_is_finished_whichever_step_it_is_killed_at() {
+    let check = |guest: &Guest| {
+        assert_eq!(sql(guest, "SHOW DATABASES LIKE 'db1'; SELECT @@wait_timeout"), "db1\n77\n");
+        assert_eq!(sql(guest, "SELECT User FROM mysql.user WHERE User IN ('u1', 'root') AND Host = '%' ORDER BY User"), "root\nu1\n");
+        assert_eq!(sql(guest, "SELECT COUNT(*) FROM mysql.user WHERE User = ''"), "0\n");
+    };
+    let steps = sweep(|step| prepare_killed_at(step, OPTIONS, Value::Null, check)).await;
+    let named = [
+        "journal",
+        "status.json",
+        "my.cnf",
+        "conf.d",
+        "start mariadb-install-db",
+        "mariadbd",
+        "os_admin.cnf",
+        "CREATE DATABASE",
+        "CREATE USER",
+        "GRANT",
+    ];
+    assert_covered(&steps, &named);
+}
+
+/// A backup of a database with a table, in `folder`: what `prepare` takes.
+async fn backed_up(folder: &Utf8Path) -> Value {
+    let (guest, mut wire) = prepared(&stored_in(folder)).await;
+    sql(&guest, "CREATE TABLE db1.t (i INT PRIMARY KEY) ENGINE=InnoDB; INSERT INTO db1.t VALUES (4711)");
+    let id = uuid::Uuid::new_v4().to_string();
+    cast_backup(&wire, &id).await;
+    let made = until("the backup", async || wire.backup_states(&id).into_iter().find(|cast| cast["args"]["state"] == "COMPLETED")).await;
+    let made = &made["args"];
+    json!({"id": id, "location": made["location"], "type": made["backup_type"], "checksum": made["checksum"]})
+}
+
+async fn cast_backup(wire: &Wire, id: &str) {
+    let info = json!({"id": id, "name": "b", "description": null, "instance_id": "i", "backup_type": null, "checksum": null, "parent": null,
+                      "datastore": "mariadb", "datastore_version": "10.11"});
+    let more = json!({"_context_tenant": "T", "_context_roles": [], "_context_auth_token": PLANTED});
+    wire.cast_with("create_backup", json!({"backup_info": info}), more).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restore_is_finished_whichever_step_it_is_killed_at() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = Utf8Path::from_path(folder.path()).unwrap();
+    let backup = backed_up(folder).await;
+    let options = stored_in(folder);
+    let check = |guest: &Guest| assert_eq!(sql(guest, "SELECT i FROM db1.t"), "4711\n");
+    let steps = sweep(|step| prepare_killed_at(step, &options, backup.clone(), check)).await;
+    assert_covered(&steps, &["restoring", "start mbstream", "start mariadb-backup", "sync", "os_admin.cnf"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restore_whose_backup_is_gone_when_it_is_taken_up_again_fails_with_the_reason() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = Utf8Path::from_path(folder.path()).unwrap();
+    let backup = backed_up(folder).await;
+    let (guest, mut wire) = mortal(&stored_in(folder)).await;
+    guest.crash_at(30);
+    cast_prepare(&guest, &wire, backup).await;
+    until("the crash", async || guest.has_ended().then_some(())).await;
+    std::fs::remove_dir_all(folder.join("database_backups")).unwrap();
+    assert_eq!(guest.survive(async || false).await, End::Killed);
+    while wire.heartbeat().await != "failed to spawn" {}
+    let cast = wire.cast("notify_exc_info").await;
+    assert!(cast["args"]["message"].as_str().unwrap().contains("look at the backup"), "{cast:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_is_told_of_whichever_step_it_is_killed_at() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = Utf8Path::from_path(folder.path()).unwrap();
+    let (guest, mut wire) = prepared(&stored_in(folder)).await;
+    let mut outcomes = Vec::new();
+    let steps = loop {
+        let step = outcomes.len() + 1;
+        let id = uuid::Uuid::new_v4().to_string();
+        guest.crash_at(step);
+        cast_backup(&wire, &id).await;
+        let mut told = Vec::new();
+        let is_end = |told: &[serde_json::Map<String, Value>]| told.last().is_some_and(|cast| cast["args"]["state"] != "BUILDING");
+        let end = guest
+            .survive(async || {
+                told.extend(wire.backup_states(&id));
+                is_end(&told)
+            })
+            .await;
+        let steps = guest.steps();
+        let at = format!("step {step}, {}", steps.last().map_or("", String::as_str));
+        until(&format!("the end of the backup after {at}"), async || {
+            told.extend(wire.backup_states(&id));
+            is_end(&told).then_some(())
+        })
+        .await;
+        guest.nothing_is_left(&at).await;
+        // The conductor drops what is not newer than the last it saw.
+        let last = told.iter().max_by(|a, b| a["args"]["sent"].as_f64().partial_cmp(&b["args"]["sent"].as_f64()).unwrap()).unwrap();
+        let stored: Vec<Utf8PathBuf> = folder.join("database_backups").read_dir_utf8().map_or_else(
+            |_| Vec::new(),
+            |entries| entries.map(|entry| entry.unwrap().into_path()).filter(|path| path.as_str().contains(&id)).collect(),
+        );
+        match last["args"]["state"].as_str().unwrap() {
+            "COMPLETED" => assert!(stored.iter().any(|path| path.extension() == Some("json")), "{at}: {stored:?}"),
+            "FAILED" => {
+                assert_eq!(stored, [] as [Utf8PathBuf; 0], "{at}");
+                assert!(last["args"]["note"].as_str().unwrap().contains("restarted in the middle of 'create_backup'"), "{at}: {last:?}");
+            }
+            other => panic!("{at}: {other}"),
+        }
+        outcomes.push(last["args"]["state"].as_str().unwrap().to_owned());
+        if end == End::Done {
+            break steps;
+        }
+    };
+    assert_covered(&steps, &["journal", "backup.json", "start mariadb-backup", "database_backups", ".json"]);
+    assert_eq!(outcomes.last().map(String::as_str), Some("COMPLETED"));
+    assert!(outcomes.iter().any(|state| state == "FAILED"));
+}
+
+/// Calls a method again and again, killed at one step after the other; each time its caller gets an answer that is no failure.
+async fn answered_at_every_step(
+    guest: &Guest,
+    wire: &mut Wire,
+    method: &str,
+    args: impl Fn(usize) -> Value,
+    mut check: impl AsyncFnMut(&mut Wire, usize),
+) -> Vec<String> {
+    for step in 1..MOST {
+        guest.crash_at(step);
+        let call = wire.call_in_time(method, args(step)).await;
+        let end = guest.survive(async || wire.is_answered(&call)).await;
+        let steps = guest.steps();
+        let at = format!("{method}, step {step}, {}", steps.last().map_or("", String::as_str));
+        let reply = wire.reply_to(&call).await;
+        assert!(reply["failure"].is_null(), "{at}: {reply:?}");
+        guest.nothing_is_left(&at).await;
+        check(wire, step).await;
+        if end == End::Done {
+            return steps;
+        }
+    }
+    panic!("an operation without an end");
+}
+
+/// The instance is in service again: the last word of the heartbeat.
+async fn in_service(wire: &mut Wire) {
+    while wire.heartbeat().await != "running" {}
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn configuration_groups_are_whole_whichever_step_they_are_killed_at() {
+    let (guest, mut wire) = prepared(OPTIONS).await;
+    let group = |step: usize| json!({"overrides": {"max_connections": 100 + step}, "remove": false});
+    let steps = answered_at_every_step(&guest, &mut wire, "update_overrides", group, async |_, step| {
+        let text: String = guest
+            .dir
+            .join("etc/conf.d")
+            .read_dir_utf8()
+            .unwrap()
+            .map(|file| std::fs::read_to_string(file.unwrap().path()).unwrap())
+            .collect();
+        assert!(text.contains(&format!("max_connections = {}\n", 100 + step)) && text.contains("wait_timeout = 77"), "{text}");
+    })
+    .await;
+    assert_covered(&steps, &["journal", "conf.d", "mariadbd"]);
+    let values = |step: usize| json!({"overrides": {"max_connections": 200 + step}});
+    let steps = answered_at_every_step(&guest, &mut wire, "apply_overrides", values, async |_, step| {
+        assert_eq!(sql(&guest, "SELECT @@max_connections"), format!("{}\n", 200 + step));
+    })
+    .await;
+    assert_covered(&steps, &["statement SET GLOBAL"]);
+    let contents = |step: usize| json!({"configuration": {"config_contents": config(&guest, 300 + step)}});
+    let steps = answered_at_every_step(&guest, &mut wire, "reset_configuration", contents, async |_, step| {
+        let text = std::fs::read_to_string(guest.dir.join("etc/my.cnf")).unwrap();
+        assert!(text.contains(&(300 + step).to_string()), "{text}");
+    })
+    .await;
+    assert_covered(&steps, &["my.cnf"]);
+    let remove = |_| json!({"overrides": {}, "remove": true});
+    let steps = answered_at_every_step(&guest, &mut wire, "update_overrides", remove, async |_, _| {}).await;
+    assert_covered(&steps, &["journal"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flavor_resize_ends_with_a_running_database_whichever_step_it_is_killed_at() {
+    let (guest, mut wire) = prepared(OPTIONS).await;
+    let steps = answered_at_every_step(
+        &guest,
+        &mut wire,
+        "stop_db",
+        |_| json!({"do_not_start_on_reboot": false}),
+        async |wire, _| {
+            while wire.heartbeat().await != "shutdown" {}
+            let start = wire.call("restart", json!({})).await;
+            assert!(wire.reply_to(&start).await["failure"].is_null());
+            in_service(wire).await;
+        },
+    )
+    .await;
+    assert_covered(&steps, &["server.pid"]);
+    let contents = |step: usize| json!({"config_contents": config(&guest, 400 + step)});
+    let steps = answered_at_every_step(&guest, &mut wire, "start_db_with_conf_changes", contents, async |wire, step| {
+        in_service(wire).await;
+        assert_eq!(sql(&guest, "SELECT @@max_connections, @@wait_timeout"), format!("{}\t77\n", 400 + step));
+    })
+    .await;
+    assert_covered(&steps, &["my.cnf", "start /usr/sbin/mariadbd", "server.pid"]);
+    let steps = answered_at_every_step(&guest, &mut wire, "restart", |_| json!({}), async |wire, _| in_service(wire).await).await;
+    assert_covered(&steps, &["start /usr/sbin/mariadbd", "server.pid"]);
+}
+
+/// A loop device with a file system on it.
+struct Disk {
+    image: Utf8PathBuf,
+    device: String,
+}
+
+fn run(argv: &[&str]) -> String {
+    let output = std::process::Command::new(argv[0]).args(&argv[1..]).output().unwrap();
+    assert!(output.status.success(), "{argv:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
+impl Disk {
+    fn new(directory: &Utf8Path) -> Disk {
+        let image = directory.join("image");
+        run(&["truncate", "-s", "32M", image.as_str()]);
+        let device = run(&["losetup", "--find", "--show", image.as_str()]);
+        run(&["mkfs.ext4", "-q", &device]);
+        Disk { image, device }
+    }
+
+    fn mounted_at(&self, point: &Utf8Path) -> bool {
+        std::fs::read_to_string("/proc/self/mountinfo").unwrap().lines().any(|line| line.contains(&format!(" {point} ")))
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        // Not mounted is as good.
+        std::process::Command::new("umount").args(["-q", &self.device]).status().ok();
+        run(&["losetup", "--detach", &self.device]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_volume_resize_comes_to_its_end_whichever_step_it_is_killed_at() {
+    let (guest, mut wire) = mortal(OPTIONS).await;
+    let point = guest.dir.join("volume");
+    std::fs::create_dir(&point).unwrap();
+    let disk = Disk::new(&guest.dir);
+    let args = || json!({"device_path": disk.device, "mount_point": point});
+    let call = async |wire: &mut Wire, method: &str| {
+        let id = wire.call_in_time(method, args()).await;
+        let reply = wire.reply_to(&id).await;
+        assert!(reply["failure"].is_null(), "{method}: {reply:?}");
+    };
+    let steps = answered_at_every_step(
+        &guest,
+        &mut wire,
+        "mount_volume",
+        |_| args(),
+        async |wire, _| {
+            assert!(disk.mounted_at(&point));
+            call(wire, "unmount_volume").await;
+        },
+    )
+    .await;
+    assert_covered(&steps, &["start mount"]);
+    call(&mut wire, "mount_volume").await;
+    let steps = answered_at_every_step(
+        &guest,
+        &mut wire,
+        "unmount_volume",
+        |_| args(),
+        async |wire, _| {
+            assert!(!disk.mounted_at(&point));
+            call(wire, "mount_volume").await;
+        },
+    )
+    .await;
+    assert_covered(&steps, &["umount"]);
+    let size = |step: usize| 32 + 4 * step;
+    let grow = |step: usize| {
+        run(&["truncate", "-s", &format!("{}M", size(step)), disk.image.as_str()]);
+        run(&["losetup", "--set-capacity", &disk.device]);
+        json!({"device_path": disk.device})
+    };
+    let steps = answered_at_every_step(&guest, &mut wire, "resize_fs", grow, async |wire, step| {
+        let facts = run(&["dumpe2fs", "-h", &disk.device]);
+        let fact = |name: &str| -> usize { facts.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim().parse().unwrap() };
+        assert_eq!(fact("Block count:") * fact("Block size:"), size(step) << 20);
+        call(wire, "mount_volume").await;
+    })
+    .await;
+    assert_covered(&steps, &["start e2fsck", "start resize2fs"]);
+}
