@@ -125,13 +125,12 @@ async fn prepare_is_finished_whichever_step_it_is_killed_at() {
     };
     let steps = sweep(|step| prepare_killed_at(step, OPTIONS, Value::Null, check)).await;
     let named = [
-        "journal",
-        "status.json",
-        "my.cnf",
-        "conf.d",
+        "/state/journal/.trove-new-",
+        "/state/.trove-new-",
+        "/etc/.trove-new-",
+        "/etc/conf.d/.trove-new-",
         "start mariadb-install-db",
         "mariadbd",
-        "os_admin.cnf",
         "CREATE DATABASE",
         "CREATE USER",
         "GRANT",
@@ -230,7 +229,7 @@ async fn a_backup_is_told_of_whichever_step_it_is_killed_at() {
             break steps;
         }
     };
-    assert_covered(&steps, &["journal", "backup.json", "start mariadb-backup", "database_backups", ".json"]);
+    assert_covered(&steps, &["/state/journal/.trove-new-", "/state/.trove-new-", "start mariadb-backup", "database_backups/.trove-new-"]);
     assert_eq!(outcomes.last().map(String::as_str), Some("COMPLETED"));
     assert!(outcomes.iter().any(|state| state == "FAILED"));
 }
