@@ -149,7 +149,7 @@ impl StatusTracker {
         };
         let version = watch::Sender::new(0);
         Ok(StatusTracker {
-            state: Mutex::new(state),
+            phase: Mutex::new(phase),
             change: Mutex::new(()),
             file,
             busy: AtomicUsize::new(0),
