@@ -20,7 +20,7 @@ impl Dispatcher {
         let size = volume::filesystem_stats(&self.manager.mount_point()).ok().map(|stats| stats.used);
         let building = BackupUpdate { size, ..update(request, BackupState::Building) };
         let letter = self.conductor.update_backup(&op.context, &building)?;
-        op.until_cancelled("tell that the backup begins", self.conductor.publisher().publish(&letter)).await??;
+        op.until_cancelled("tell that the backup begins", self.conductor.publisher().publish(&Arc::new(letter))).await??;
         let mut kind = None;
         match self.make_backup(op, request, &mut kind).await {
             Ok(finished) => {

@@ -52,7 +52,7 @@ impl Conductor {
             "payload": {"service_status": service_status},
         });
         let letter = self.cast("heartbeat", args, &Map::new())?;
-        self.publisher.publish(&letter).await.map(|_| ())
+        self.publisher.publish(&Arc::new(letter)).await.map(|_| ())
     }
 
     /// `report_root`: root can log in from outside. Kilo requires `user`; later conductors still accept it.

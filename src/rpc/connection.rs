@@ -7,13 +7,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use lapin::tcp::{AMQPUriTcpExt, TLSConfig};
+use lapin::tcp::{AMQPUriTcpExt, AsyncTcpStream, TLSConfig};
 use lapin::uri::{AMQPAuthority, AMQPQueryString, AMQPScheme, AMQPUri, AMQPUserInfo, SASLMechanism};
 use lapin::{Connection, ConnectionProperties};
 use secrecy::ExposeSecret;
 use tokio_util::sync::CancellationToken;
 
-use super::tls;
+use super::{socket, tls};
 use crate::config::{BrokerHost, BrokerSettings, FailoverStrategy, LoginMethod, Settings};
 use crate::error::{Error, Result, ResultExt};
 
@@ -197,16 +197,25 @@ async fn connect_to(settings: &Settings, host: &BrokerHost, purpose: ConnectionP
     let properties = ConnectionProperties::default().with_connection_name(name.into());
     let runtime = lapin::runtime::default_runtime().map_err(|error| Error::guest(format!("no runtime for AMQP: {error}")))?;
     let connector = broker.tls.as_ref().map(|tls| tls::Connector::new(tls, &host.host)).transpose()?;
-    let connect = async move |uri: AMQPUri, runtime| {
-        let stream = uri.connect_with_config_async(TLSConfig::default(), &runtime).await?;
-        match &connector {
-            Some(connector) => {
-                stream.into_openssl(connector.openssl(), &uri.authority.host).await.map_err(|error| connector.explain(error))
+    // Written where it is used: only there the compiler knows what the streams of this runtime are.
+    let connecting = Connection::connector(
+        uri,
+        runtime,
+        async move |uri: AMQPUri, runtime| {
+            let stream = uri.connect_with_config_async(TLSConfig::default(), &runtime).await?;
+            if let AsyncTcpStream::Plain(plain) = &stream {
+                socket::expect_answers(plain.get_ref())?;
             }
-            None => Ok(stream),
-        }
-    };
-    match Connection::connector(uri, runtime, connect, properties).await {
+            match &connector {
+                Some(connector) => {
+                    stream.into_openssl(connector.openssl(), &uri.authority.host).await.map_err(|error| connector.explain(error))
+                }
+                None => Ok(stream),
+            }
+        },
+        properties,
+    );
+    match connecting.await {
         Ok(connection) => Ok(connection),
         Err(error) => Err(Error::guest(explained(error, broker, host).await)),
     }

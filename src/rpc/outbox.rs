@@ -46,6 +46,7 @@ impl Outbox {
             return None;
         }
         let outbox = self.clone();
+        let letters: Vec<_> = letters.into_iter().map(Arc::new).collect();
         let mut sending = Box::pin(async move { outbox.send(&letters, ticket).await }.in_current_span());
         // Begun here and not in its task: the first letter is on its way at once, where it would wait for a thread to wake up.
         if sending.as_mut().now_or_never().is_some() {
@@ -65,7 +66,7 @@ impl Outbox {
     }
 
     /// Sends one letter that is worth nothing later.
-    pub(super) async fn keep_alive(&self, letter: &Letter) -> Result<()> {
+    pub(super) async fn keep_alive(&self, letter: &Arc<Letter>) -> Result<()> {
         if self.publisher.publish(letter).await? { Ok(()) } else { Err(gone(&letter.key)) }
     }
 
@@ -80,7 +81,7 @@ impl Outbox {
         }
     }
 
-    async fn send(&self, letters: &[Letter], ticket: Option<Ticket>) {
+    async fn send(&self, letters: &[Arc<Letter>], ticket: Option<Ticket>) {
         for letter in letters {
             match self.deliver(letter).await {
                 Ok(()) => {}
@@ -92,7 +93,7 @@ impl Outbox {
         finish(ticket);
     }
 
-    async fn deliver(&self, letter: &Letter) -> Result<()> {
+    async fn deliver(&self, letter: &Arc<Letter>) -> Result<()> {
         if self.is_dead(&letter.key) {
             return Err(gone(&letter.key));
         }

@@ -73,7 +73,7 @@ impl Publisher {
     ///
     /// # Errors
     /// [`Error::Cancelled`] when the agent ends first. A message no broker takes because of its size is refused.
-    pub async fn publish(&self, letter: &Letter) -> Result<bool> {
+    pub async fn publish(&self, letter: &Arc<Letter>) -> Result<bool> {
         if letter.body.len() > MAX_BODY {
             return Err(Error::guest(format!("a message of {} bytes for '{}' is too large for the broker", letter.body.len(), letter.key)));
         }
@@ -82,7 +82,7 @@ impl Publisher {
             let Numbered { number, sender } = self.open_channel().await?;
             let fate = tokio::select! {
                 // Cancel-safe: the message may or may not have left; the agent is ending.
-                fate = sender.send(letter) => fate,
+                fate = sender.send(letter.clone()) => fate,
                 () = self.cancel.cancelled() => return Err(ending()),
             };
             match fate {

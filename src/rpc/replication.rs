@@ -1,5 +1,7 @@
 //! `get_replication_snapshot`: a source, a backup of it, and what a replica made from that has to know.
 
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 
 use super::args::GetReplicationSnapshot;
@@ -50,8 +52,8 @@ impl Dispatcher {
     async fn snapshot_backup(&self, op: &Op, backup: &BackupRequest) -> Result<BackupMetadata> {
         let mut letters = Vec::new();
         let made = self.create_backup(op, backup, &mut letters).await;
-        for letter in &letters {
-            self.conductor.publisher().publish(letter).await?;
+        for letter in letters {
+            self.conductor.publisher().publish(&Arc::new(letter)).await?;
         }
         made.map(|finished| finished.metadata)
     }

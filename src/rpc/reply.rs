@@ -1,6 +1,7 @@
 //! Answers to calls, and their framing.
 
-use serde_json::{Map, Value, json};
+use serde::Serialize;
+use serde_json::Value;
 
 use super::crypto::InstanceKey;
 use super::envelope::{Incoming, fresh_id, seal_text};
@@ -20,6 +21,19 @@ pub(super) struct ReplyTo {
     key: Option<InstanceKey>,
 }
 
+/// One message of an answer.
+#[derive(Serialize)]
+struct Part<'a> {
+    result: &'a Value,
+    failure: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ending: Option<bool>,
+    #[serde(rename = "_msg_id")]
+    msg_id: &'a str,
+    #[serde(rename = "_unique_id")]
+    unique_id: String,
+}
+
 impl ReplyTo {
     /// `None` for a cast. `key` is the one the request came with.
     pub(super) fn of(incoming: &Incoming, key: Option<InstanceKey>) -> Option<Self> {
@@ -29,44 +43,44 @@ impl ReplyTo {
         Some(ReplyTo { queue, msg_id, two_parts: !incoming.knows_call_monitor, key })
     }
 
-    fn part(&self, result: Value, failure: Option<String>, ending: Option<bool>) -> Letter {
-        let mut part = Map::new();
-        part.insert("result".into(), result);
-        part.insert("failure".into(), failure.map_or(Value::Null, Value::String));
-        if let Some(ending) = ending {
-            part.insert("ending".into(), json!(ending));
-        }
-        part.insert("_msg_id".into(), json!(self.msg_id));
-        part.insert("_unique_id".into(), json!(fresh_id()));
+    fn part(&self, result: &Value, failure: Option<&str>, ending: Option<bool>) -> Letter {
+        let part = Part { result, failure, ending, msg_id: &self.msg_id, unique_id: fresh_id() };
         // Over the default exchange: reaches every client from Kilo to now (an exchange named like the queue does not).
         Letter { exchange: String::new(), key: self.queue.clone(), mandatory: true, body: seal_text(&part) }
     }
 
     /// "Still at it", for a client with a call monitor.
     pub(super) fn keep_alive(&self) -> Letter {
-        self.part(Value::Null, None, Some(false))
+        self.part(&Value::Null, None, Some(false))
     }
 
     /// The messages that answer the call, in order. What cannot be sent becomes a failure that says so.
     pub(super) fn letters(&self, outcome: &Result<Value>) -> Vec<Letter> {
-        let sealed = |value: &Value| self.key.as_ref().map_or_else(|| Ok(value.clone()), |key| key.encrypt(value).map(Value::String));
-        let letters = match outcome.as_ref().map(sealed) {
-            Ok(Ok(value)) => self.framed(value, None),
-            Ok(Err(error)) => self.framed(Value::Null, Some(failure::serialize(&error))),
-            Err(error) => self.framed(Value::Null, Some(failure::serialize(error))),
+        let letters = match (outcome, &self.key) {
+            (Ok(value), None) => self.framed(value, None),
+            (Ok(value), Some(key)) => match key.encrypt(value) {
+                Ok(sealed) => self.framed(&Value::String(sealed), None),
+                Err(error) => self.failed(&error),
+            },
+            (Err(error), _) => self.failed(error),
         };
         if letters.iter().all(|letter| letter.body.len() <= MAX_BODY) {
             return letters;
         }
         let error = Error::guest(format!("the result is larger than the {MAX_BODY} bytes a broker takes; ask for a part of it (limit)"));
         tracing::error!(%error, "an answer is not sent");
-        self.framed(Value::Null, Some(failure::serialize(&error)))
+        self.failed(&error)
+    }
+
+    /// A failure is never encrypted.
+    fn failed(&self, error: &Error) -> Vec<Letter> {
+        self.framed(&Value::Null, Some(&failure::serialize(error)))
     }
 
     /// The messages of one answer, in order.
-    fn framed(&self, result: Value, failure: Option<String>) -> Vec<Letter> {
+    fn framed(&self, result: &Value, failure: Option<&str>) -> Vec<Letter> {
         if self.two_parts {
-            vec![self.part(result, failure, None), self.part(Value::Null, None, Some(true))]
+            vec![self.part(result, failure, None), self.part(&Value::Null, None, Some(true))]
         } else {
             vec![self.part(result, failure, Some(true))]
         }
@@ -75,6 +89,8 @@ impl ReplyTo {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::{Map, json};
+
     use super::*;
 
     fn incoming(knows_call_monitor: bool) -> Incoming {
@@ -93,14 +109,14 @@ mod tests {
 
     #[test]
     fn one_message_for_clients_that_know_the_call_monitor() {
-        let parts = opened(&ReplyTo::of(&incoming(true), None).unwrap().framed(json!(true), None));
+        let parts = opened(&ReplyTo::of(&incoming(true), None).unwrap().framed(&json!(true), None));
         assert_eq!(parts.len(), 1);
         assert_eq!((&parts[0]["result"], &parts[0]["failure"], &parts[0]["ending"]), (&json!(true), &Value::Null, &json!(true)));
     }
 
     #[test]
     fn two_messages_for_older_ones_with_ids_of_their_own() {
-        let parts = opened(&ReplyTo::of(&incoming(false), None).unwrap().framed(json!(true), None));
+        let parts = opened(&ReplyTo::of(&incoming(false), None).unwrap().framed(&json!(true), None));
         assert_eq!(parts.len(), 2);
         assert!(!parts[0].contains_key("ending"));
         assert_eq!((&parts[1]["result"], &parts[1]["ending"]), (&Value::Null, &json!(true)));

@@ -4,6 +4,8 @@
 //! next: its own or another's. With several answers under way, one to a caller that has ended would count as delivered and a good one
 //! as lost. So one task sees all confirmations of a channel in their order, and finds by its content which message came back.
 
+use std::sync::Arc;
+
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use lapin::options::BasicPublishOptions;
@@ -30,7 +32,7 @@ pub(super) enum Fate {
 type Returned = (String, Vec<u8>);
 
 struct Post {
-    letter: Letter,
+    letter: Arc<Letter>,
     tell: oneshot::Sender<Fate>,
 }
 
@@ -47,9 +49,9 @@ impl Sender {
     }
 
     /// Sends, and waits until the broker says what became of it.
-    pub(super) async fn send(&self, letter: &Letter) -> Fate {
+    pub(super) async fn send(&self, letter: Arc<Letter>) -> Fate {
         let (tell, told) = oneshot::channel();
-        let post = Post { letter: letter.clone(), tell };
+        let post = Post { letter, tell };
         let ended = || Fate::Unknown("the channel has ended".to_owned());
         if self.0.send(post).is_err() {
             return ended();
@@ -85,7 +87,7 @@ async fn run(channel: Channel, mut posts: mpsc::UnboundedReceiver<Post>) {
 }
 
 async fn publish(channel: &Channel, post: Post) -> (Post, lapin::Result<Confirmation>) {
-    let Letter { exchange, key, mandatory, body } = &post.letter;
+    let Letter { exchange, key, mandatory, body } = &*post.letter;
     // What oslo.messaging sets, and nothing else (kombu: content type, encoding, persistent, priority 0).
     let properties = BasicProperties::default()
         .with_content_type("application/json".into())

@@ -4,7 +4,8 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use futures_util::StreamExt;
+use futures_util::{FutureExt, StreamExt};
+use lapin::Acker;
 use lapin::message::Delivery;
 use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions, BasicRejectOptions};
 use lapin::types::{AMQPValue, FieldTable};
@@ -25,6 +26,7 @@ use super::lanes::Lanes;
 use super::method::Lane;
 use super::outbox::Outbox;
 use super::publisher::{self, Publisher};
+use super::receipts::Receipts;
 use super::reply::ReplyTo;
 use super::request::Request;
 use super::topology;
@@ -201,23 +203,37 @@ impl RpcServer {
     async fn consume(&self, mut consumer: Consumer, held: &mut VecDeque<Understood>, stop: &CancellationToken) {
         let mut retries = tokio::time::interval(self.settings.broker.retry_interval.max(Duration::from_secs(1)));
         retries.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            let delivery = tokio::select! {
-                // Cancel-safe: an undelivered message stays with the broker; a timer; a token.
-                delivery = consumer.next() => delivery,
-                _ = retries.tick(), if !held.is_empty() => {
-                    self.accept_held(held).await;
+        let mut receipts = Receipts::default();
+        // Until it is stopped, also while there is always a message at hand.
+        while !(stop.is_cancelled() && receipts.is_empty()) {
+            let at_hand = if held.is_empty() && !receipts.are_due() { consumer.next().now_or_never() } else { None };
+            let delivery = match at_hand {
+                Some(delivery) => delivery,
+                None if !receipts.is_empty() => {
+                    // What was taken gets its turn: an answer is waited for, a receipt is not.
+                    tokio::task::yield_now().await;
+                    receipts.send();
                     continue;
                 }
-                () = stop.cancelled() => return,
+                None => tokio::select! {
+                    // Cancel-safe: an undelivered message stays with the broker; a timer; a token.
+                    delivery = consumer.next() => delivery,
+                    _ = retries.tick(), if !held.is_empty() => {
+                        self.accept_held(held).await;
+                        continue;
+                    }
+                    () = stop.cancelled() => return,
+                },
             };
             match delivery {
                 Some(Ok(delivery)) => {
                     let Some(understood) = self.understand(delivery).await else { continue };
                     if understood.entry.is_none() {
-                        self.accept(understood, None).await;
+                        self.read(understood, held.is_empty().then_some(&mut receipts)).await;
                         continue;
                     }
+                    // While one is held, no later message's acknowledgement may include it.
+                    receipts.send();
                     held.push_back(understood);
                     if held.len() == 1 {
                         self.accept_held(held).await;
@@ -304,14 +320,26 @@ impl RpcServer {
         }
     }
 
-    /// Acknowledges and hands over. Nothing here waits for an operation.
-    async fn accept(&self, understood: Understood, ticket: Option<Ticket>) {
-        let Understood { delivery, incoming, request, context, key, deadline, .. } = understood;
-        // A change begins when the broker has been told, so that its message does not come again after its end and the agent's. A read may.
-        let is_change = ticket.is_some();
-        if is_change {
-            acknowledge(&delivery).await;
+    /// Hands a read over; then its message may be acknowledged, with others or alone.
+    async fn read(&self, understood: Understood, receipts: Option<&mut Receipts>) {
+        let acker = understood.delivery.acker.clone();
+        self.hand_over(understood, None);
+        match receipts {
+            Some(receipts) => receipts.put_off(acker),
+            None => acknowledge(&acker).await,
         }
+    }
+
+    /// Hands a change over that is written down. It begins when the broker has been told, so that its message does not come again after its end and
+    /// the agent's.
+    async fn accept(&self, understood: Understood, ticket: Option<Ticket>) {
+        acknowledge(&understood.delivery).await;
+        self.hand_over(understood, ticket);
+    }
+
+    /// Nothing here waits for an operation.
+    fn hand_over(&self, understood: Understood, ticket: Option<Ticket>) {
+        let Understood { incoming, request, context, key, deadline, .. } = understood;
         let reply_to = ReplyTo::of(&incoming, key);
         self.submit(Accepted {
             request,
@@ -322,9 +350,6 @@ impl RpcServer {
             deadline,
             recovered: None,
         });
-        if !is_change {
-            acknowledge(&delivery).await;
-        }
     }
 
     fn decode(&self, incoming: &Incoming, args: Map<String, Value>) -> Result<Request> {
@@ -395,8 +420,8 @@ impl RpcServer {
     }
 }
 
-async fn acknowledge(delivery: &Delivery) {
-    if let Err(error) = delivery.ack(BasicAckOptions::default()).await {
+async fn acknowledge(acker: &Acker) {
+    if let Err(error) = acker.ack(BasicAckOptions::default()).await {
         // It will come again, and be dropped as a duplicate.
         tracing::debug!(%error, "failed to acknowledge a message");
     }

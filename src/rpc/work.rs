@@ -15,7 +15,7 @@ use super::outbox::Outbox;
 use super::reply::ReplyTo;
 use super::request::Request;
 use crate::error::Error;
-use crate::journal::{self, Letter, Stage, Ticket};
+use crate::journal::{self, Stage, Ticket};
 use crate::model::RequestContext;
 use crate::op::Op;
 
@@ -158,7 +158,7 @@ impl KeepAlive {
         let sending = async move {
             loop {
                 tokio::time::sleep(pause).await;
-                let letter: Letter = to.keep_alive();
+                let letter = Arc::new(to.keep_alive());
                 match outbox.keep_alive(&letter).await {
                     Ok(()) => {}
                     Err(Error::Cancelled { .. }) => break,

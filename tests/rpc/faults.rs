@@ -224,6 +224,24 @@ async fn a_connection_on_which_nothing_gets_through_is_found_and_replaced() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn without_heartbeats_a_connection_whose_packets_are_lost_is_found_and_replaced() {
+    let (proxy, guest, mut wire) = behind_a_proxy("[oslo_messaging_rabbit]\nheartbeat_timeout_threshold=0").await;
+    let under_way = wire.call_gate(&guest, "under-way").await;
+    guest.journalled("started", 1).await;
+    let lost = proxy.lose_packets();
+    let meanwhile = wire.call_gate(&guest, "meanwhile").await;
+    guest.open_gate("under-way");
+    guest.open_gate("meanwhile");
+    guest.logged("the connection to the broker is lost", 1).await;
+    // The broker has no heartbeats either, and would keep what it sent for a consumer that is gone.
+    proxy.cut();
+    drop(lost);
+    for (id, gate) in [(under_way, "under-way"), (meanwhile, "meanwhile")] {
+        answered_once(&mut wire, &guest, &id, gate).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn changes_go_on_while_the_queue_is_deleted_and_made_again() {
     let guest = Guest::serving("").await;
     let mut wire = guest.wire().await;

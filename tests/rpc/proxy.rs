@@ -66,9 +66,37 @@ impl Proxy {
         }
     }
 
+    /// From now on the kernel loses every packet between agent and proxy, those of new connections too, until the result is dropped.
+    pub(crate) fn lose_packets(&self) -> LostPackets {
+        let lost = LostPackets { port: self.port };
+        lost.rules("-A");
+        lost
+    }
+
     /// Closes all connections.
     pub(crate) fn cut(&self) {
         self.wires.lock().unwrap().drain(..).for_each(Wire::cut);
+    }
+}
+
+/// Rules of the firewall.
+pub(crate) struct LostPackets {
+    port: u16,
+}
+
+impl LostPackets {
+    fn rules(&self, action: &str) {
+        for side in ["--dport", "--sport"] {
+            let port = self.port.to_string();
+            let argv = ["-w", action, "INPUT", "-i", "lo", "-p", "tcp", side, &port, "-j", "DROP"];
+            assert!(std::process::Command::new("iptables").args(argv).status().unwrap().success(), "iptables {argv:?}");
+        }
+    }
+}
+
+impl Drop for LostPackets {
+    fn drop(&mut self) {
+        self.rules("-D");
     }
 }
 
