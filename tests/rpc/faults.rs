@@ -1,6 +1,6 @@
 //! The connection to the broker fails in every way there is: no accepted operation is lost or run twice.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
 use lapin::{BasicProperties, Connection, ConnectionProperties};
@@ -13,6 +13,11 @@ use crate::support::{Guest, PLANTED, Peer, Wire, envelope, fresh, shared_broker}
 const DURABLE: &str = "[oslo_messaging_rabbit]\namqp_durable_queues=true\nkombu_missing_consumer_retry_timeout=20";
 /// As long as an answer waits for a reply queue.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// Of every guest of these tests, and what a busy machine may take on top.
+const REPORT_INTERVAL: Duration = Duration::from_secs(1);
+const MARGIN: Duration = Duration::from_secs(3);
+/// The word for a guest that could not be prepared.
+const FAILED: &str = "failed to spawn";
 
 /// What happens to a broker, and what makes it good again.
 #[derive(Debug, Clone, Copy)]
@@ -265,6 +270,11 @@ async fn between_two_brokers_nothing_accepted_is_lost() {
     let guest = Guest::new(&both, DURABLE);
     guest.start();
     guest.consuming(1).await;
+    // One that could not be prepared: from then on its heartbeats say so, one a second.
+    let mut controller = Wire::connect(&guest, &brokers[0].url(), &format!("reply_{}", fresh())).await;
+    controller.prepare(&guest).await;
+    guest.open_gate("dev");
+    assert_eq!(controller.heartbeat().await, FAILED);
     for dies in [0, 1] {
         // Neither knows anything of the other. A client that moves over makes its reply queue there.
         let (gate, replies) = (format!("dev-{dies}"), format!("reply_{}", fresh()));
@@ -273,8 +283,11 @@ async fn between_two_brokers_nothing_accepted_is_lost() {
         guest.journalled("started", 1).await;
         brokers[dies].kill().await;
         guest.consuming(2 + dies).await;
+        let moved = Instant::now();
         guest.open_gate(&gate);
         let mut after = Wire::connect(&guest, &brokers[1 - dies].url(), &replies).await;
+        assert_eq!(after.heartbeat().await, FAILED);
+        assert!(moved.elapsed() < 2 * REPORT_INTERVAL + MARGIN, "no heartbeat within two intervals");
         answered_once(&mut after, &guest, &id, &gate).await;
         brokers[dies].again().await;
     }

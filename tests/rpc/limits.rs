@@ -1,5 +1,7 @@
 //! Many messages, and large ones.
 
+use std::collections::HashMap;
+
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 
@@ -44,6 +46,38 @@ async fn two_hundred_calls_of_several_clients_are_answered_once_and_changes_in_t
     assert_eq!((guest.runs("first"), guest.runs("dev")), (1, CHANGES - 1));
     assert_eq!(guest.journal("done"), CHANGES);
     assert!(guest.peak_memory() < BASE_KIB, "{} KiB", guest.peak_memory());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_hundred_calls_under_way_hear_of_the_agent_until_each_is_answered() {
+    const CALLS: usize = 200;
+    let guest = Guest::serving("").await;
+    let mut wire = guest.wire().await;
+    guest.open_gate("dev");
+    let mut ids = Vec::new();
+    for number in 0..CALLS {
+        // All of them wait for the first.
+        let gate = if number == 0 { "first" } else { "dev" };
+        ids.push(wire.call_with("resize_fs", json!({"device_path": guest.gate(gate)}), json!({"_timeout": 4})).await);
+    }
+    let mut heard: HashMap<String, usize> = HashMap::new();
+    while heard.values().filter(|times| **times > 1).count() < CALLS {
+        let alive = wire.reply().await;
+        assert_eq!((&alive["failure"], &alive["ending"]), (&Value::Null, &json!(false)));
+        *heard.entry(alive["_msg_id"].as_str().unwrap().to_owned()).or_default() += 1;
+    }
+    guest.open_gate("first");
+    let mut answered = Vec::new();
+    while answered.len() < CALLS {
+        let reply = wire.reply().await;
+        let id = reply["_msg_id"].as_str().unwrap().to_owned();
+        assert!(!answered.contains(&id), "a word after the answer: {reply:?}");
+        if reply["ending"] == true {
+            answered.push(id);
+        }
+    }
+    assert_eq!(answered, ids, "in the order of the calls");
+    assert_eq!((guest.runs("first"), guest.runs("dev")), (1, CALLS - 1));
 }
 
 #[tokio::test(flavor = "multi_thread")]
