@@ -214,7 +214,7 @@ pub const OPTIONS: &[OptionSpec] = &[
     rabbit("heartbeat_timeout_threshold", Int(0, u16::MAX as i64))
         .default("60")
         .aliases(&[(DEFAULT, "heartbeat_timeout_threshold")])
-        .doc("K T Z M", "Seconds of silence after which the broker counts as gone; 0 leaves that to TCP's keep-alive (Kilo's default)."),
+        .doc("K T Z M", "Seconds of silence after which the broker counts as gone; 0 leaves that to the broker and to TCP's keep-alive (Kilo's default)."),
     rabbit("kombu_reconnect_delay", Float(0.0, 3600.0))
         .default("1.0")
         .aliases(&[(DEFAULT, "kombu_reconnect_delay")])

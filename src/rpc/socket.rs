@@ -11,11 +11,12 @@ use std::time::Duration;
 use rustix::net::sockopt;
 
 /// Of silence, until the peer is asked whether it is there.
-const IDLE: Duration = Duration::from_secs(15);
+const IDLE: Duration = Duration::from_secs(10);
 /// Between questions.
 const INTERVAL: Duration = Duration::from_secs(5);
-/// For so long the peer may answer neither questions nor data.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// For so long the peer may answer neither questions nor data. Shorter than the pause between heartbeats (half a minute with RabbitMQ's
+/// 60 s), each of which is new data to be answered.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Lets the kernel end the connection (`ETIMEDOUT`) when its peer is silent. See tcp(7).
 ///
@@ -41,7 +42,7 @@ mod tests {
         expect_answers(&socket).unwrap();
         assert!(sockopt::socket_keepalive(&socket).unwrap());
         assert_eq!((sockopt::tcp_keepidle(&socket).unwrap(), sockopt::tcp_keepintvl(&socket).unwrap()), (IDLE, INTERVAL));
-        assert_eq!(sockopt::tcp_user_timeout(&socket).unwrap(), 30_000);
+        assert_eq!(sockopt::tcp_user_timeout(&socket).unwrap(), 20_000);
         expect_answers(&std::os::unix::net::UnixStream::pair().unwrap().0).unwrap_err();
     }
 }
