@@ -163,6 +163,15 @@ def replication_snapshot(instance_id: str, swift_url: str) -> dict[str, Any]:
     return {"snapshot": snapshot, "backup_info": restore}
 
 
+def restart(instance_id: str) -> None:
+    """`POST /instances/ID/action {"restart": {}}`: the API marks the instance, the task manager calls the guest."""
+    status = models.InstanceServiceStatus.find_by(instance_id=instance_id)
+    # Until then the conductor drops the heartbeats of an instance that it knows to be RESTART_REQUIRED.
+    status.set_status(service_status.ServiceStatuses.RESTARTING)
+    status.save()
+    guest_api.guest(instance_id).restart()
+
+
 def instance_status(instance_id: str) -> dict[str, Any]:
     """What `GET /instances/ID` derives its status from."""
     status = models.InstanceServiceStatus.find_by(instance_id=instance_id)
@@ -194,4 +203,5 @@ if __name__ == "__main__":
         replication_snapshot,
         replication_config,
         instance_status,
+        restart,
     )

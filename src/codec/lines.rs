@@ -1,16 +1,17 @@
 //! [`Lines`]: a text cut into lines that keep their ends, and what each of them means.
 
-/// A line as it stands in the file, its end included.
+/// A line: its text, and what ends it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Line<M> {
-    raw: String,
+    text: String,
+    end: String,
     pub(super) meaning: M,
 }
 
 impl<M> Line<M> {
     /// The line without its end.
     pub(super) fn text(&self) -> &str {
-        trim_end(&self.raw)
+        &self.text
     }
 }
 
@@ -20,21 +21,25 @@ pub(super) struct Lines<M> {
     lines: Vec<Line<M>>,
 }
 
-/// Cuts off the end of a line.
-fn trim_end(raw: &str) -> &str {
-    let text = raw.strip_suffix('\n').unwrap_or(raw);
-    if text.len() < raw.len() { text.strip_suffix('\r').unwrap_or(text) } else { text }
+/// Cuts off what ends a line.
+pub(super) fn split_end(raw: &str) -> (&str, &str) {
+    let text = raw.strip_suffix('\n').map_or(raw, |text| text.strip_suffix('\r').unwrap_or(text));
+    raw.split_at(text.len())
 }
 
 impl<M> Lines<M> {
-    /// Cuts a text; `meaning` sees each line without its end.
-    pub(super) fn parse(text: &str, mut meaning: impl FnMut(&str) -> M) -> Lines<M> {
-        let lines = text.split_inclusive('\n').map(|raw| Line { raw: raw.to_owned(), meaning: meaning(trim_end(raw)) });
-        Lines { lines: lines.collect() }
+    /// Cuts a text at its newlines; `meaning` sees each line without its end.
+    pub(super) fn parse(text: &str, meaning: impl FnMut(&str) -> M) -> Lines<M> {
+        Lines::of(text.split_inclusive('\n').map(split_end), meaning)
+    }
+
+    /// Lines that somebody else has cut, with their ends.
+    pub(super) fn of<'a>(lines: impl Iterator<Item = (&'a str, &'a str)>, mut meaning: impl FnMut(&str) -> M) -> Lines<M> {
+        Lines { lines: lines.map(|(text, end)| Line { text: text.to_owned(), end: end.to_owned(), meaning: meaning(text) }).collect() }
     }
 
     pub(super) fn render(&self) -> String {
-        self.lines.iter().map(|line| line.raw.as_str()).collect()
+        self.lines.iter().flat_map(|line| [line.text.as_str(), line.end.as_str()]).collect()
     }
 
     pub(super) fn len(&self) -> usize {
@@ -50,28 +55,27 @@ impl<M> Lines<M> {
     }
 
     /// What the file's lines end with.
-    fn ending(&self) -> &'static str {
-        if self.lines.iter().any(|line| line.raw.ends_with("\r\n")) { "\r\n" } else { "\n" }
+    fn ending(&self) -> String {
+        self.lines.iter().map(|line| &line.end).find(|end| !end.is_empty()).cloned().unwrap_or_else(|| "\n".to_owned())
     }
 
     /// Puts another text in the place of a line, and keeps its end.
     pub(super) fn replace(&mut self, at: usize, text: &str, meaning: M) {
         if let Some(line) = self.lines.get_mut(at) {
-            let end = line.raw.split_off(trim_end(&line.raw).len());
-            *line = Line { raw: format!("{text}{end}"), meaning };
+            *line = Line { text: text.to_owned(), end: std::mem::take(&mut line.end), meaning };
         }
     }
 
     /// Puts a line before the one that is at `at` now; at the end when there is none.
     pub(super) fn insert(&mut self, at: usize, text: &str, meaning: M) {
-        let ending = self.ending();
+        let end = self.ending();
         let at = at.min(self.lines.len());
         if let Some(before) = at.checked_sub(1).and_then(|before| self.lines.get_mut(before))
-            && !before.raw.ends_with('\n')
+            && before.end.is_empty()
         {
-            before.raw.push_str(ending);
+            before.end.clone_from(&end);
         }
-        self.lines.insert(at, Line { raw: format!("{text}{ending}"), meaning });
+        self.lines.insert(at, Line { text: text.to_owned(), end, meaning });
     }
 
     pub(super) fn remove(&mut self, at: usize) {

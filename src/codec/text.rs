@@ -1,14 +1,16 @@
 //! Bytes of a file as text and back, without loss: configuration files are not always UTF-8.
 
-/// Bytes that are no UTF-8 become characters from here on: the end of the last private plane.
+/// Bytes that are no UTF-8, all of them from 0x80, become the last characters of the last private plane.
 const FIRST: u32 = 0x0010_ff00;
+const LOWEST: u8 = 0x80;
 
 fn escape(byte: u8) -> char {
     char::from_u32(FIRST + u32::from(byte)).unwrap_or(char::REPLACEMENT_CHARACTER)
 }
 
 fn escaped(c: char) -> Option<u8> {
-    u8::try_from(u32::from(c).checked_sub(FIRST)?).ok()
+    // No other: a text must not be able to hide the end of a line.
+    u8::try_from(u32::from(c).checked_sub(FIRST)?).ok().filter(|byte| *byte >= LOWEST)
 }
 
 /// Any bytes as text. [`encode`] gives them back.
@@ -48,7 +50,8 @@ mod tests {
     #[test]
     fn text_is_itself_and_its_own_escapes_survive() {
         assert_eq!(decode("größe = 1\n".as_bytes()), "größe = 1\n");
-        for hard in [&b"gr\xf6\xdfe"[..], "\u{10ff41}".as_bytes(), b"\xf4\x8f\xbd"] {
+        assert_eq!(encode("a\u{10ff0a}b"), "a\u{10ff0a}b".as_bytes());
+        for hard in [&b"gr\xf6\xdfe"[..], "\u{10ffc1}".as_bytes(), b"\xf4\x8f\xbd"] {
             assert_eq!(encode(&decode(hard)), hard);
         }
     }
