@@ -18,6 +18,7 @@ from bench.session import Session  # noqa: E402
 from bench.swift import Swift  # noqa: E402
 from bench.train import train_worker  # noqa: E402
 from bench.worker import Worker  # noqa: E402
+from secret_search import search_and_end  # noqa: E402
 
 # How much of a guest's log goes under a failed test.
 LOG_LINES = 60
@@ -39,8 +40,33 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
         # A fixture is a server, or something around one.
         server = getattr(value, "server", value)
         if isinstance(server, Server) and server.guest.container.running:
-            lines = server.guest.agent_log().splitlines()[-LOG_LINES:]
-            report.sections.append((f"agent of {name} ({server.guest.name})", "\n".join(lines)))
+            report.sections.append(log_section(server, f" of {name}"))
+
+
+def launched_since(deployments: list[Deployment], before: list[int]) -> list[Server]:
+    started = [deployment.servers[count:] for deployment, count in zip(deployments, before, strict=True)]
+    return [server for servers in started for server in servers if server.guest.container.running]
+
+
+def log_section(server: Server, role: str = "") -> tuple[str, str]:
+    """Heading and end of a guest's log, for a report."""
+    lines = server.guest.agent_log().splitlines()[-LOG_LINES:]
+    return f"agent{role} ({server.guest.name})", "\n".join(lines)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    """A guest that the body of a test launches ends with it, that of a fixture with the fixture: few are alive at once."""
+    deployments = [value for value in getattr(item, "funcargs", {}).values() if isinstance(value, Deployment)]
+    before = [len(deployment.servers) for deployment in deployments]
+    try:
+        return (yield)
+    except (Exception, pytest.fail.Exception):
+        for server in launched_since(deployments, before):
+            item.add_report_section("call", *log_section(server))
+        raise
+    finally:
+        search_and_end(*launched_since(deployments, before))
 
 
 @pytest.fixture(scope="session")

@@ -11,6 +11,7 @@ from bench.rabbit import Rabbit
 from bench.session import Session
 from bench.waiting import wait_until
 from conftest import prepared
+from secret_search import search_and_end
 
 # Reconnecting backs off up to `rabbit_interval_max`, 30 s.
 RECONNECT_SECONDS = 90.0
@@ -21,8 +22,7 @@ def own(session: Session) -> Iterator[Deployment]:
     """A deployment of its own, whose broker may be killed."""
     deployment = Deployment(session).start()
     yield deployment
-    for server in deployment.servers:
-        server.guest.container.stop()
+    search_and_end(*deployment.servers)
     deployment.rabbit.close()
 
 

@@ -24,6 +24,7 @@ from faults import (
     wait_noticed,
 )
 from helpers import CAST_SECONDS, database_names, schema
+from secret_search import search_and_end
 
 REPORT_INTERVAL = 5
 
@@ -35,8 +36,7 @@ def own(session: Session) -> Iterator[Deployment]:
     deployment.controller.report_interval = REPORT_INTERVAL
     deployment.start()
     yield deployment
-    for server in deployment.servers:
-        server.guest.container.stop()
+    search_and_end(*deployment.servers)
     deployment.rabbit.close()
 
 

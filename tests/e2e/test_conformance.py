@@ -120,4 +120,3 @@ def test_an_instance_is_prepared_by_train(deployment: Deployment, train: Worker)
     server.wait_active(180)
     assert user_names(server) == ["owner"]
     assert server.query("owner", owner["_password"], "SELECT @@max_connections") == [(88,)]
-    server.guest.container.stop()

@@ -12,6 +12,7 @@ from bench.waiting import wait_until
 from conformance import ANSWERS, DEVICE, MOUNT_POINT, documented, log_count, mounted, refusal
 from helpers import CAST_SECONDS, user
 from kilo import METHODS, PASSWORDS, Kilo, OldServer
+from secret_search import search_and_end
 
 CONFIGURATION = """\
 [client]
@@ -76,7 +77,7 @@ def old(request: pytest.FixtureRequest, deployment: Deployment) -> Iterator[OldS
     peer.cast(old.id, "prepare", **prepare_arguments(era, old.password))
     wait_until("a running instance", lambda: "running" in peer.heartbeats(old.id), 180, server.guest.agent_log)
     yield old
-    server.guest.container.stop()
+    search_and_end(server)
     peer.close()
 
 

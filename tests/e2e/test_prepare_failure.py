@@ -30,17 +30,14 @@ FAILURES: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("failure", FAILURES.values(), ids=FAILURES.keys())
 def test_a_failed_step_fails_the_instance_with_its_reason(deployment: Deployment, failure: dict[str, Any]) -> None:
     server: Server = deployment.launch(MARIADB, secure=True)
-    try:
-        server.instance.prepare(**failure)
-        server.instance.wait_status("failed to spawn", PREPARE_SECONDS, server.guest.agent_log)
-        fault = wait_for_fault(server, None)
-        assert fault.message.strip()
-        # Heartbeats must not paint over the failure.
-        server.instance.call("rpc_ping")
-        assert server.instance.status() == "failed to spawn"
-        server.guest.run(["systemctl", "restart", "trove-guestagent.service"])
-        deployment.wait_consumed(server)
-        assert server.instance.call("rpc_ping") is True
-        assert server.instance.status() == "failed to spawn"
-    finally:
-        server.guest.container.stop()
+    server.instance.prepare(**failure)
+    server.instance.wait_status("failed to spawn", PREPARE_SECONDS, server.guest.agent_log)
+    fault = wait_for_fault(server, None)
+    assert fault.message.strip()
+    # Heartbeats must not paint over the failure.
+    server.instance.call("rpc_ping")
+    assert server.instance.status() == "failed to spawn"
+    server.guest.run(["systemctl", "restart", "trove-guestagent.service"])
+    deployment.wait_consumed(server)
+    assert server.instance.call("rpc_ping") is True
+    assert server.instance.status() == "failed to spawn"

@@ -12,6 +12,7 @@ from bench.era_peer import TRAIN, EraPeer, envelope
 from bench.oslo_peer import OsloPeer
 from bench.waiting import wait_until
 from oslo_messaging.rpc.client import RemoteError
+from secret_search import search_and_end
 from trove.common import exception
 
 WRONG_KEY = "0123456789abcdef0123456789abcdef"
@@ -19,15 +20,19 @@ TEN_MEGABYTES = 10 * 1024 * 1024
 
 
 @pytest.fixture(scope="module")
-def keyed(deployment: Deployment) -> Server:
+def keyed(deployment: Deployment) -> Iterator[Server]:
     """An agent with a key, on a guest that is not prepared and has no init."""
-    return deployment.launch(MARIADB, secure=True, init=False)
+    server = deployment.launch(MARIADB, secure=True, init=False)
+    yield server
+    search_and_end(server)
 
 
 @pytest.fixture(scope="module")
-def plain(deployment: Deployment) -> Server:
+def plain(deployment: Deployment) -> Iterator[Server]:
     """An agent without a key, likewise."""
-    return deployment.launch(MYSQL, secure=False, init=False)
+    server = deployment.launch(MYSQL, secure=False, init=False)
+    yield server
+    search_and_end(server)
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from bench.roots import base_root
 from bench.session import Session
 from bench.waiting import wait_until
 from conftest import prepared
+from secret_search import search_and_end
 
 
 @pytest.fixture(params=["RabbitMQ 3", "RabbitMQ 4"])
@@ -18,8 +19,7 @@ def secured(session: Session, request: pytest.FixtureRequest) -> Iterator[Deploy
     root = base_root("rabbitmq-4") if request.param == "RabbitMQ 4" else None
     deployment = Deployment(session, tls=True, rabbit_root=root).start()
     yield deployment
-    for server in deployment.servers:
-        server.guest.container.stop()
+    search_and_end(*deployment.servers)
     deployment.rabbit.close()
 
 
