@@ -26,6 +26,8 @@ mod quoting;
 mod replica_set;
 #[path = "mysql/replication.rs"]
 mod replication;
+#[path = "mysql/replication_kills.rs"]
+mod replication_kills;
 #[path = "mysql/root.rs"]
 mod root;
 #[path = "mysql/users.rs"]

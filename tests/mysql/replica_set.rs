@@ -105,23 +105,26 @@ impl Member {
 
     /// Seeds this instance with the source's data of now, as a restored dump leaves them, and attaches it.
     pub(crate) async fn seed(&self, source: &Member, by: By) {
+        let snapshot = self.snapshot(source, by).await;
+        self.copy_data(source).await;
+        self.attach_with(snapshot).await.unwrap();
+    }
+
+    /// A snapshot of the source as it is now, with the note of it that a restored backup leaves here. The source must be idle.
+    pub(crate) async fn snapshot(&self, source: &Member, by: By) -> Value {
         let mut context = source.context().await;
         let latest = source.replication().latest_transaction(source.op()).await.unwrap();
-        self.copy_data(source).await;
         context["dataset"] = json!({"datastore_manager": "x", "dataset_size": 0.01, "volume_size": 1, "snapshot_id": "s"});
-        match (by, source.guest.root) {
-            (By::Gtid, Root::MySql) => context["dataset"]["log_executed_gtid_set"] = json!(latest),
-            (By::Gtid, Root::MariaDb) => {
-                let note = self.guest.dir.join("volume/data/xtrabackup_binlog_info");
-                std::fs::write(note, format!("mariadb-bin.000001\t4\t{latest}\n")).unwrap();
+        let note = match (by, source.guest.root) {
+            (By::Gtid, Root::MySql) => {
+                context["dataset"]["log_executed_gtid_set"] = json!(latest);
+                return context;
             }
-            (By::Binlog, _) => {
-                let (file, place) = latest.split_once(':').unwrap();
-                let note = self.guest.dir.join("volume/data/xtrabackup_binlog_info");
-                std::fs::write(note, format!("{file}\t{place}\n")).unwrap();
-            }
-        }
-        self.attach_with(context).await.unwrap();
+            (By::Gtid, _) => format!("mariadb-bin.000001\t4\t{latest}\n"),
+            (By::Binlog, _) => latest.replace(':', "\t"),
+        };
+        std::fs::write(self.guest.dir.join("volume/data/xtrabackup_binlog_info"), note).unwrap();
+        context
     }
 
     /// The source must be idle.
@@ -135,22 +138,14 @@ impl Member {
                 .sql(SqlText::new("INSERT INTO app.t VALUES (").number(id.parse::<i64>().unwrap()).raw(", ").literal(word).raw(")"))
                 .await;
         }
-        // Accounts came with the dump, too.
+        self.bring_account(source).await;
+    }
+
+    /// Accounts came with the dump, too.
+    pub(crate) async fn bring_account(&self, source: &Member) {
         let user =
             source.guest.column(SqlText::new("SELECT User FROM mysql.user WHERE User LIKE 'slave\\_%'")).await.pop().unwrap().unwrap();
         self.guest.sql(SqlText::new("CREATE USER ").literal(&user).raw("@'%' IDENTIFIED BY 'Other-than-it-is-1'")).await;
-    }
-
-    /// A context that says where this instance left that source, which it says of its last one.
-    pub(crate) async fn back_to(&self, source: &Member) -> Value {
-        let mut context = source.context().await;
-        let memory = std::fs::read_to_string(self.guest.dir.join("state/replication.json")).unwrap();
-        let memory: Value = serde_json::from_str(&memory).unwrap();
-        let left = &memory["handover"]["left"];
-        context["dataset"] = json!({"dataset_size": 0.01});
-        std::fs::remove_file(self.guest.dir.join("volume/data/xtrabackup_binlog_info")).ok();
-        context["replica_conf"]["log_position"] = json!({"log_file": left["file"], "log_position": left["place"]});
-        context
     }
 
     pub(crate) async fn write(&self, id: i64) {
@@ -167,6 +162,10 @@ impl Member {
         let latest = source.replication().latest_transaction(source.op()).await.unwrap();
         self.replication().wait_for_transaction(self.op(), &latest).await.unwrap();
         assert_eq!(self.rows().await, source.rows().await);
+    }
+
+    pub(crate) async fn follows(&self) -> bool {
+        self.replication().last_transaction(self.op()).await.unwrap().0.is_some()
     }
 
     pub(crate) async fn is_read_only(&self) -> bool {

@@ -38,7 +38,6 @@ pub(super) async fn run(strategy: &MySqlReplication, op: &Op, for_failover: bool
         }
         leave(strategy, op, &mut server, following).await?;
     }
-    strategy.host.drop_role(Role::Replica)?;
     if !for_failover && (following.is_some() || was_replica) {
         let sql = server.dialect.set_read_only(false);
         server.run(op, "let everybody write again", &sql).await?;
@@ -48,6 +47,8 @@ pub(super) async fn run(strategy: &MySqlReplication, op: &Op, for_failover: bool
         strategy.remember(&Memory { own_at_attach: None, ..strategy.memory()? })?;
     }
     server.close().await;
+    // Last: until then the same call finds that there is something to finish.
+    strategy.host.drop_role(Role::Replica)?;
     Ok(json!({"replication_user": following.and_then(|following| following.user)}))
 }
 

@@ -56,6 +56,11 @@ impl Dialect {
         SqlText::new(if self.mysql(version) { new } else { old })
     }
 
+    /// Words about an account, by whether the server has `IF [NOT] EXISTS` for them: MySQL 5.7.8 and MariaDB 10.1.3 brought both.
+    pub(super) fn words_if_exists(self, without: &'static str, with: &'static str) -> SqlText {
+        SqlText::new(if self.0.has_create_if_not_exists() { with } else { without })
+    }
+
     pub(super) fn show_status(self) -> SqlText {
         self.word((8, 0, 22), "SHOW REPLICA STATUS", "SHOW SLAVE STATUS")
     }

@@ -51,7 +51,9 @@ pub(super) async fn ensure(op: &Op, host: &dyn Host, server: &mut Server<'_>, me
     let exists = !server.column(op, "look for the replication account", &there).await?.is_empty();
     if !(exists && user.ready) {
         if !exists {
-            let sql = SqlText::new("CREATE USER ").account(&account).raw(" IDENTIFIED BY ").secret(&user.password);
+            // The statement of an agent that was killed may still be at work.
+            let words = server.dialect.words_if_exists("CREATE USER ", "CREATE USER IF NOT EXISTS ");
+            let sql = words.account(&account).raw(" IDENTIFIED BY ").secret(&user.password);
             server.run(op, &format!("create user {account}"), &sql).await?;
         }
         let sql = SqlText::new("GRANT REPLICATION SLAVE ON *.* TO ").account(&account);
@@ -83,8 +85,7 @@ pub(super) async fn drop_leftovers(op: &Op, server: &mut Server<'_>, keep: Optio
 /// The server refused.
 pub(super) async fn drop_one(op: &Op, server: &mut Server<'_>, name: &str) -> Result<()> {
     let account = account(name);
-    // IF EXISTS came with MySQL 5.7.8 and MariaDB 10.1.3, like that of CREATE USER.
-    let sql = if server.dialect.0.has_create_if_not_exists() { SqlText::new("DROP USER IF EXISTS ") } else { SqlText::new("DROP USER ") };
+    let sql = server.dialect.words_if_exists("DROP USER ", "DROP USER IF EXISTS ");
     match server.run(op, &format!("drop user {account}"), &sql.account(&account)).await {
         // ER_CANNOT_USER: it is gone.
         Err(error) if error.database_code() == Some(1396) => Ok(()),
