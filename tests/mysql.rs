@@ -1,6 +1,6 @@
-//! The MySQL family against real servers: MariaDB 10.11 and MySQL 9.7, every test on both.
+//! The MySQL family against real servers: MariaDB 10.11 and MySQL 9.7, every test on both; replication on MariaDB 11.8, too.
 //!
-//! `TROVE_TEST_ROOTS` names a directory with the root file systems `mariadb-10.11` and `mysql-9.7`; the servers run from there in
+//! `TROVE_TEST_ROOTS` names a directory with the root file systems `mariadb-10.11`, `mariadb-11.8` and `mysql-9.7`; the servers run from there in
 //! mount namespaces of their own, as root of this machine, and end with the test program.
 
 #![expect(clippy::unwrap_used, reason = "a test ends where an expectation fails")]
@@ -28,6 +28,8 @@ mod replica_set;
 mod replication;
 #[path = "mysql/replication_kills.rs"]
 mod replication_kills;
+#[path = "mysql/replication_tls.rs"]
+mod replication_tls;
 #[path = "mysql/root.rs"]
 mod root;
 #[path = "mysql/users.rs"]

@@ -70,6 +70,8 @@ fn settings(reader: &mut Reader<'_>, gathered: &Gathered) -> Settings {
         datastore_version: reader.text(DEFAULT, "datastore_version"),
         tenant_id: reader.text(DEFAULT, "tenant_id"),
         instance_rpc_encr_key: reader.secret(DEFAULT, "instance_rpc_encr_key"),
+        // `None` and `builtin` are words of Trove's for nothing.
+        tls_mode: reader.text(DEFAULT, "ssl_mode").and_then(|mode| mode.parse().ok()),
         control_exchange: reader.text_or_empty(DEFAULT, "control_exchange"),
         conductor_queue: reader.text_or_empty(DEFAULT, "conductor_queue"),
         report_interval: reader.seconds(DEFAULT, "report_interval"),

@@ -25,7 +25,7 @@ pub use options::OPTIONS;
 pub use settings::{
     AccountSettings, BackupSettings, BrokerHost, BrokerSettings, CredentialSettings, DatastoreSettings, FailoverStrategy, GuestLogSettings,
     Identity, LogSettings, LoginMethod, ManifestKind, OptionOutcome, QuorumSettings, ServiceControlKind, Settings, StorageSettings,
-    TlsSettings, TlsVersion, VolumeSettings,
+    TlsMode, TlsSettings, TlsVersion, VolumeSettings,
 };
 pub use sources::{ConfigArgument, FileStamp, Sources};
 pub use spec::{DATASTORE, OptionSpec};

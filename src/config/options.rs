@@ -46,6 +46,10 @@ pub const OPTIONS: &[OptionSpec] = &[
     trove("instance_rpc_encr_key", Text)
         .secret()
         .doc("T Z M", "Key that messages of this guest are encrypted with. When set, plain messages are refused."),
+    trove("ssl_mode", Text).doc(
+        "M",
+        "TLS of the database: `basic`, `enforced` or `mtls`; anything else means that nobody asked for it. A source offers TLS to its replicas then.",
+    ),
     trove("transport_url", Text).default("rabbit://").secret().doc(
         "K T Z M",
         "Brokers: `rabbit://user:password@host:port,.../vhost?option=value`. Write `% / ? # @ : ,` in a user or password as `%25` and so on, \

@@ -23,6 +23,8 @@ pub struct Settings {
     pub tenant_id: Option<String>,
     /// `instance_rpc_encr_key`; when set, plaintext is refused.
     pub instance_rpc_encr_key: Option<SecretString>,
+    /// `ssl_mode`: what was asked for of the database's TLS.
+    pub tls_mode: Option<TlsMode>,
     /// `control_exchange`.
     pub control_exchange: String,
     /// `conductor_queue`.
@@ -81,6 +83,18 @@ pub struct LogSettings {
     pub file: Option<Utf8PathBuf>,
     /// `debug`.
     pub debug: bool,
+}
+
+/// `ssl_mode`, as 2026.1 writes it into `guest_info.conf` (trove/common/ssl.py).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, EnumString)]
+#[strum(serialize_all = "lowercase")]
+pub enum TlsMode {
+    /// Clients may use TLS.
+    Basic,
+    /// Clients must.
+    Enforced,
+    /// And have certificates of their own.
+    Mtls,
 }
 
 /// `service_control`: who starts and stops the database server.

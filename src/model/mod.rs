@@ -16,6 +16,6 @@ pub use database::DatabaseSpec;
 pub use page::{Page, PageRequest};
 pub use prepare::{Overrides, PrepareRequest};
 pub use release::{Evidence, Release};
-pub use replication::{Dataset, LastTxn, Opaque, ReplicaContext, ReplicaInfo, ReplicationUser, Source};
+pub use replication::{Dataset, LastTxn, Opaque, ReplicaContext, ReplicaInfo, ReplicationUser, Source, SourceTls};
 pub use status::ServiceStatus;
 pub use user::{PasswordChange, UserAttributes, UserSpec};

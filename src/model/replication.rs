@@ -42,6 +42,23 @@ pub struct Source {
     pub extra: Opaque,
 }
 
+/// TLS of a source, as its replicas are told of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SourceTls {
+    /// The authority that its certificate is to be verified with, in PEM; unknown to whoever uses certificates without one.
+    #[serde(default)]
+    pub ca: Option<String>,
+    /// Its certificate, in PEM: says which names a replica can hold it to.
+    #[serde(default)]
+    pub certificate: Option<String>,
+}
+
+impl SourceTls {
+    /// Key in `master` of an agent of this kind. Those of 2026.1 send `ssl_mode` and, with their private key, `cert_container`; and both only with
+    /// a snapshot, so that their replicas lose TLS when their source changes.
+    pub const KEY: &str = "tls";
+}
+
 /// The account a replica logs in to its source with.
 #[derive(Debug, Clone, Deserialize)]
 pub struct ReplicationUser {
@@ -113,8 +130,8 @@ pub struct ReplicaInfo {
     pub strategy: Option<String>,
     /// Configuration of a replica (`prepare` only).
     pub config: Option<Overrides>,
-    /// True when the source wants its replicas to speak TLS with it (2026.1: `ssl_mode` and `cert_container`).
-    pub tls: bool,
+    /// How its replicas speak TLS with the source; `None` when they do not.
+    pub tls: Option<SourceTls>,
 }
 
 #[derive(Deserialize)]
@@ -133,7 +150,7 @@ struct RawReplicaInfo {
     #[serde(default)]
     ssl_mode: Option<Value>,
     #[serde(default)]
-    cert_container: Option<Value>,
+    cert_container: Option<SourceTls>,
 }
 
 #[derive(Deserialize)]
@@ -155,6 +172,7 @@ struct RawConf {
 impl From<RawReplicaInfo> for ReplicaInfo {
     fn from(raw: RawReplicaInfo) -> Self {
         let (old_user, old_position) = raw.log_position.map_or((None, None), |old| (old.replication_user, Some(old.rest)));
+        let told = raw.master.extra.0.get(SourceTls::KEY).and_then(|told| SourceTls::deserialize(told).ok());
         let (user, position) = raw.replica_conf.map_or((None, None), |conf| (conf.replication_user, conf.log_position));
         ReplicaInfo {
             context: ReplicaContext {
@@ -165,7 +183,7 @@ impl From<RawReplicaInfo> for ReplicaInfo {
             dataset: raw.dataset,
             strategy: raw.replication_strategy,
             config: raw.config,
-            tls: raw.ssl_mode.is_some() && raw.cert_container.is_some(),
+            tls: told.or(raw.cert_container.filter(|_| raw.ssl_mode.is_some())),
         }
     }
 }
@@ -202,7 +220,7 @@ mod tests {
             let info: ReplicaInfo = serde_json::from_value(words).unwrap();
             assert_eq!(info.context.user.as_ref().unwrap().password.expose_secret(), "planted");
             assert_eq!(info.context.log_position.text("gtid_pos"), Some("0-1-5"));
-            assert_eq!((info.dataset.as_ref().unwrap().dataset_size, info.tls), (Some(0.5), false));
+            assert_eq!((info.dataset.as_ref().unwrap().dataset_size, &info.tls), (Some(0.5), &None));
             assert!(!format!("{info:?}").contains("planted"));
         }
     }
@@ -221,9 +239,14 @@ mod tests {
 
     #[test]
     fn tls_and_the_last_transaction() {
-        let info = json!({"master": {"host": "h", "port": 1}, "ssl_mode": "REQUIRED", "cert_container": {"private_key": "planted"}});
-        let info: ReplicaInfo = serde_json::from_value(info).unwrap();
-        assert!(info.tls && !format!("{info:?}").contains("planted"));
+        let read = |info: Value| serde_json::from_value::<ReplicaInfo>(info).unwrap();
+        let container = json!({"private_key": "planted", "certificate": "c", "ca": "a"});
+        let info = read(json!({"master": {"host": "h", "port": 1}, "ssl_mode": "enforced", "cert_container": container}));
+        assert_eq!(info.tls, Some(SourceTls { ca: Some("a".into()), certificate: Some("c".into()) }));
+        assert!(!format!("{info:?}").contains("planted"));
+        assert_eq!(read(json!({"master": {"host": "h", "port": 1}, "cert_container": container})).tls, None);
+        let info = read(json!({"master": {"host": "h", "port": 1, "tls": {"ca": "b"}}}));
+        assert_eq!(info.tls.unwrap().ca.as_deref(), Some("b"));
         assert_eq!(serde_json::to_value(LastTxn(Some("u".into()), 7)).unwrap(), json!(["u", 7]));
         assert_eq!(serde_json::to_value(LastTxn(None, 0)).unwrap(), json!([null, 0]));
     }

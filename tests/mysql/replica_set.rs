@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
+use trove_guestagent::config::Settings;
 use trove_guestagent::error::Result;
 use trove_guestagent::managers::mysql::SqlText;
 use trove_guestagent::managers::{DatastoreManager, replication};
@@ -38,14 +39,14 @@ pub(crate) enum By {
 
 /// A prepared guest of each flavor, stopped: members begin as copies of it, which takes less time than a new database.
 async fn template(root: Root) -> &'static Guest {
-    static TEMPLATES: [OnceCell<Guest>; 2] = [const { OnceCell::const_new() }; 2];
+    static TEMPLATES: [OnceCell<Guest>; Root::COUNT] = [const { OnceCell::const_new() }; Root::COUNT];
     let make = || async {
         let guest = Guest::new(root, "template", |_| ());
         guest.manager.prepare_server(&guest.op, &request(BASE)).await.unwrap();
         guest.manager.stop(&guest.op).await.unwrap();
         guest
     };
-    TEMPLATES[usize::from(root == Root::MySql)].get_or_init(make).await
+    TEMPLATES[root.index()].get_or_init(make).await
 }
 
 /// A member of a replication set.
@@ -56,11 +57,16 @@ pub(crate) struct Member {
 
 impl Member {
     pub(crate) async fn new(root: Root, by: By, id: u16) -> Member {
+        Member::with(root, by, id, |_| ()).await
+    }
+
+    pub(crate) async fn with(root: Root, by: By, id: u16, change: impl FnOnce(&mut Settings)) -> Member {
         let guest = Guest::new(root, &format!("member{id}"), |settings| {
             settings.guest_id = format!("guest-{id}");
             if by == By::Binlog {
                 settings.datastore.replication_strategy = Some("MysqlBinlogReplication".into());
             }
+            change(settings);
         });
         let from = &template(root).await.dir;
         let copy = CommandSpec::new("cp").args(["-a", from.join("volume").as_str(), guest.dir.as_str()]);
@@ -193,21 +199,20 @@ impl Member {
 
 const TABLE: &str = "CREATE TABLE IF NOT EXISTS app.t (id BIGINT PRIMARY KEY, word VARCHAR(80) NOT NULL) ENGINE=InnoDB";
 
-/// A source with some rows, ready to be followed.
-async fn source(root: Root, by: By, id: u16) -> Member {
-    let member = Member::new(root, by, id).await;
+/// Makes a source of it, with some rows, ready to be followed.
+pub(crate) async fn become_source(member: &Member) {
     member.replication().enable_as_source(member.op(), Some(&text(SOURCE))).await.unwrap();
     member.guest.sql(SqlText::new("CREATE DATABASE app")).await;
     member.guest.sql(SqlText::new(TABLE)).await;
     for id in 1..4 {
         member.write(id).await;
     }
-    member
 }
 
 /// A source and its replicas.
 pub(crate) async fn set(root: Root, by: By, replicas: u16) -> (Member, Vec<Member>) {
-    let source = source(root, by, 101).await;
+    let source = Member::new(root, by, 101).await;
+    become_source(&source).await;
     let mut all = Vec::new();
     for number in 0..replicas {
         let replica = Member::new(root, by, 102 + number).await;

@@ -1,5 +1,6 @@
 //! Replication between real servers: sources and replicas on ports of their own.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde_json::json;
@@ -8,13 +9,19 @@ use trove_guestagent::managers::mysql::SqlText;
 use trove_guestagent::managers::{DatastoreManager, replication};
 use trove_guestagent::model::ReplicaInfo;
 
-use crate::replica_set::{By, Member, REPLICA, SOURCE, remove, set, text};
+use crate::replica_set::{By, Member, REPLICA, SOURCE, become_source, remove, set, text};
 use crate::support::{Root, logged, run};
 
 /// Every kind of set.
 fn with_all<F: Future<Output = ()> + Send + 'static>(test: impl Fn(Root, By) -> F + Send + 'static) {
     run(async move {
-        for (root, by) in [(Root::MySql, By::Gtid), (Root::MariaDb, By::Gtid), (Root::MySql, By::Binlog), (Root::MariaDb, By::Binlog)] {
+        for (root, by) in [
+            (Root::MySql, By::Gtid),
+            (Root::MariaDb, By::Gtid),
+            (Root::MariaDb11, By::Gtid),
+            (Root::MySql, By::Binlog),
+            (Root::MariaDb, By::Binlog),
+        ] {
             test(root, by).await;
         }
     });
@@ -243,5 +250,57 @@ fn a_failed_attachment_leaves_a_clean_server_and_no_secret() {
         }
         assert!(!logged().contains(&password) && !logged().contains("Planted-wrong"));
         remove(replicas.into_iter().chain([source, alone])).await;
+    });
+}
+
+/// What the source has of servers that are long gone, tagged ids and gaps included, or of another domain.
+async fn history_of_others(source: &Member) {
+    let mut statements = Vec::new();
+    if source.guest.root.is_mariadb() {
+        statements.extend(["SET SESSION gtid_domain_id = 1", "SET SESSION server_id = 50"].map(SqlText::new));
+        statements.extend((15..18).map(|id| SqlText::new("INSERT INTO app.t VALUES (").number(id).raw(", 'of another domain')")));
+    } else {
+        let (gone, tagged) = ("3e11fa47-71ca-11e1-9e33-c80aa9429562", "4d2b1c30-71ca-11e1-9e33-c80aa9429562:tag");
+        for id in [format!("{gone}:1"), format!("{gone}:7"), format!("{tagged}:3"), "AUTOMATIC".to_owned()] {
+            statements.push(SqlText::new("SET gtid_next = ").literal(&id));
+            if id != "AUTOMATIC" {
+                statements.extend(["BEGIN", "COMMIT"].map(SqlText::new));
+            }
+        }
+    }
+    let mut session = source.guest.manager.client().session(source.op()).await.unwrap();
+    for statement in statements {
+        session.run(source.op(), "act as another server", &statement).await.unwrap();
+    }
+    session.close().await;
+}
+
+/// The parts of a variable of GTIDs; servers do not order domains.
+async fn gtids(member: &Member, variable: &'static str) -> BTreeSet<String> {
+    let text = member.guest.column(SqlText::new("SELECT ").raw(variable)).await.pop().flatten().unwrap();
+    text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(str::to_owned).collect()
+}
+
+#[test]
+fn a_backup_with_transactions_of_many_servers_goes_on_in_a_server_that_has_some_of_its_own() {
+    run(async {
+        for root in [Root::MySql, Root::MariaDb, Root::MariaDb11] {
+            let source = Member::new(root, By::Gtid, 150).await;
+            become_source(&source).await;
+            history_of_others(&source).await;
+            let replica = Member::new(root, By::Gtid, 151).await;
+            let (has, done, origins) =
+                if root.is_mariadb() { ("@@gtid_slave_pos", "@@gtid_binlog_pos", 2) } else { ("@@gtid_executed", "@@gtid_executed", 3) };
+            // Of before the restore, and of no backup.
+            replica.guest.sql(SqlText::new("CREATE DATABASE of_its_own")).await;
+            assert!(root.is_mariadb() || !gtids(&replica, has).await.is_empty());
+            replica.seed(&source, By::Gtid).await;
+            source.write(20).await;
+            replica.catch_up(&source).await;
+            let everything = gtids(&source, done).await;
+            assert_eq!(gtids(&replica, has).await, everything);
+            assert!(everything.len() >= origins, "{everything:?}");
+            remove([replica, source]).await;
+        }
     });
 }

@@ -131,8 +131,8 @@ fn a_promotion_whose_agents_are_ended_at_any_step_is_finished_by_repeating_the_c
 #[test]
 fn a_source_whose_agent_is_ended_at_any_step_of_becoming_one_is_finished_by_repeating_the_calls() {
     run(async {
-        for (root, by) in [(Root::MySql, By::Gtid), (Root::MariaDb, By::Gtid), (Root::MariaDb, By::Binlog)] {
-            let mut member = Member::new(root, by, 130).await;
+        for root in [Root::MySql, Root::MariaDb] {
+            let mut member = Member::new(root, By::Gtid, 130).await;
             let (mut after, mut ended) = (1, false);
             while !ended {
                 ended = Call::Enable.killed(after, &mut member).await;
@@ -150,7 +150,8 @@ fn a_source_whose_agent_is_ended_at_any_step_of_becoming_one_is_finished_by_repe
                 member.guest.sql(SqlText::new("DROP USER ").literal(&user)).await;
                 member.restart().await;
                 assert!(root == Root::MySql || member.guest.column(SqlText::new(log)).await[0].as_deref() == Some("no"));
-                after = later(after);
+                // Every time with two restarts: fewer of them.
+                after += 1 + after / 2;
             }
             assert!(after > 10, "{after}");
             remove([member]).await;

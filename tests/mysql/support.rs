@@ -27,7 +27,7 @@ use trove_guestagent::system::service::{self, ServiceControl, UnitState};
 static RUNTIME: LazyLock<Runtime> =
     LazyLock::new(|| tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap());
 static LOG: LazyLock<Log> = LazyLock::new(Log::default);
-static SHARED: [OnceCell<Guest>; 2] = [const { OnceCell::const_new() }; 2];
+static SHARED: [OnceCell<Guest>; Root::COUNT] = [const { OnceCell::const_new() }; Root::COUNT];
 static COUNTER: AtomicU32 = AtomicU32::new(0);
 
 /// Runs a test on the runtime that outlives it.
@@ -61,19 +61,36 @@ pub(crate) fn with_both<F: Future<Output = ()> + Send + 'static>(test: impl Fn(R
 pub(crate) enum Root {
     MariaDb,
     MySql,
+    /// MariaDB 11.8: replication alone is run with it here.
+    MariaDb11,
 }
 
 impl Root {
     fn path(self) -> Utf8PathBuf {
-        let roots = std::env::var("TROVE_TEST_ROOTS").expect("TROVE_TEST_ROOTS names the directory of mariadb-10.11 and mysql-9.7");
-        let path = Utf8PathBuf::from(roots).join(if self == Root::MariaDb { "mariadb-10.11" } else { "mysql-9.7" });
+        let roots = std::env::var("TROVE_TEST_ROOTS").expect("TROVE_TEST_ROOTS names the directory of mariadb-10.11 and the others");
+        let path = Utf8PathBuf::from(roots).join(match self {
+            Root::MariaDb => "mariadb-10.11",
+            Root::MySql => "mysql-9.7",
+            Root::MariaDb11 => "mariadb-11.8",
+        });
         assert!(path.join("usr/sbin").is_dir(), "there is no root file system at {path}");
         path
     }
 
     pub(crate) fn program(self) -> &'static str {
-        if self == Root::MariaDb { "/usr/sbin/mariadbd" } else { "/usr/sbin/mysqld" }
+        if self.is_mariadb() { "/usr/sbin/mariadbd" } else { "/usr/sbin/mysqld" }
     }
+
+    pub(crate) fn is_mariadb(self) -> bool {
+        self != Root::MySql
+    }
+
+    /// A place for it in an array.
+    pub(crate) fn index(self) -> usize {
+        self as usize
+    }
+
+    pub(crate) const COUNT: usize = 3;
 }
 
 /// Everything logged by all tests, to look for secrets in.
@@ -172,7 +189,7 @@ pub(crate) struct Guest {
 impl Guest {
     /// The guest all tests of a flavor share: prepared. Tests use names of their own.
     pub(crate) async fn shared(root: Root) -> &'static Guest {
-        SHARED[usize::from(root == Root::MySql)]
+        SHARED[root.index()]
             .get_or_init(|| async move {
                 let guest = Guest::new(root, "shared", |_| ());
                 guest.manager.prepare_server(&guest.op, &request(BASE)).await.unwrap();
@@ -190,13 +207,13 @@ impl Guest {
         let dir = Utf8PathBuf::from(format!("/tmp/trove-mysql-{}-{number}-{name}", std::process::id()));
         std::fs::create_dir_all(&dir).unwrap();
         std::fs::set_permissions(&dir, std::fs::Permissions::from_mode(0o755)).unwrap();
-        let mut settings = settings(if root == Root::MariaDb { "mariadb" } else { "mysql" }, &dir);
+        let mut settings = settings(if root.is_mariadb() { "mariadb" } else { "mysql" }, &dir);
         change(&mut settings);
         Guest::with_settings(root, dir, settings)
     }
 
     fn with_settings(root: Root, dir: Utf8PathBuf, settings: Settings) -> Guest {
-        let descriptor = if root == Root::MariaDb { &MARIADB } else { &MYSQL };
+        let descriptor = if root.is_mariadb() { &MARIADB } else { &MYSQL };
         let server = dir.join("mysqld");
         let setpriv = ["setpriv", "--reuid=mysql", "--regid=mysql", "--clear-groups", "--pdeathsig=KILL", root.program()];
         wrapper(&server, root, &dir, &setpriv);

@@ -71,8 +71,12 @@ impl MySqlManager {
         let pending = Arc::new(Pending::new(&layout.state_dir));
         let lifecycle = Lifecycle::new(Arc::clone(&deps.service), server, owner.clone(), deps.settings.state_change_wait_time);
         let lifecycle = Arc::new(lifecycle.telling(Arc::clone(&pending)));
-        let roles =
-            Arc::new(Roles { client: Arc::clone(&client), configuration: Arc::clone(&configuration), lifecycle: Arc::clone(&lifecycle) });
+        let roles = Arc::new(Roles {
+            client: Arc::clone(&client),
+            configuration: Arc::clone(&configuration),
+            lifecycle: Arc::clone(&lifecycle),
+            tls_mode: deps.settings.tls_mode,
+        });
         let backups = MySqlBackups {
             settings: Arc::clone(&deps.settings),
             service: Arc::clone(&deps.service),

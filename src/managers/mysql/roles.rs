@@ -15,6 +15,7 @@ use super::quote::SqlText;
 use super::variables;
 use crate::codec::Document;
 use crate::codec::my_cnf::{OptionFile, normalize};
+use crate::config::TlsMode;
 use crate::error::{Error, Result, ResultExt};
 use crate::managers::configuration::{ChangeName, Group};
 use crate::managers::lifecycle::Lifecycle;
@@ -32,6 +33,7 @@ pub(super) struct Roles {
     pub(super) client: Arc<Client>,
     pub(super) configuration: Arc<Configuration>,
     pub(super) lifecycle: Arc<Lifecycle>,
+    pub(super) tls_mode: Option<TlsMode>,
 }
 
 /// The override file. Its number is fixed: operators know it by its name.
@@ -179,6 +181,10 @@ impl Host for Roles {
 
     fn address(&self) -> Result<String> {
         address::own()
+    }
+
+    fn tls_mode(&self) -> Option<TlsMode> {
+        self.tls_mode
     }
 
     fn has_role(&self, role: Role) -> Result<bool> {

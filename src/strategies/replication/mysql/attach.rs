@@ -7,6 +7,7 @@ use super::progress::Wait;
 use super::server::Server;
 use super::start::{self, Start};
 use super::strategy::{MySqlReplication, Positioning, WAIT};
+use super::tls;
 use crate::error::{Error, Result, ResultExt};
 use crate::model::{Overrides, ReplicaInfo, ReplicationUser};
 use crate::op::Op;
@@ -74,7 +75,8 @@ async fn name_source(
         (Positioning::Binlog, Start::Here) => server.following(op).await?.and_then(|following| following.applied),
         _ => start::place(start).cloned(),
     };
-    let target = Target { source: &info.context.source, user, tls: info.tls, place: place.as_ref() };
+    let trust = tls::trust(strategy.host.data_dir(), &info.context.source.host, info.tls.as_ref())?;
+    let target = Target { source: &info.context.source, user, tls: trust.as_ref(), place: place.as_ref() };
     let sql = server.dialect.change_source(strategy.positioning, &target);
     server.run(op, "name the source", &sql).await?;
     let begin = server.dialect.start();
@@ -102,7 +104,21 @@ async fn running(op: &Op, server: &mut Server<'_>) -> Result<Option<String>> {
     if following.receiving && following.applying {
         return Ok(None);
     }
+    if let Some((trouble, advice)) = following.trouble.as_deref().and_then(|trouble| Some((trouble, lasting(trouble)?))) {
+        return Err(Error::guest(format!("replication does not run: {trouble}. {advice}")));
+    }
     Ok(Some(following.trouble.unwrap_or_else(|| "the source has not answered yet".to_owned())))
+}
+
+/// What to do about trouble that does not go away, however often the replica tries.
+fn lasting(trouble: &str) -> Option<&'static str> {
+    if trouble.ends_with("(error 1045)") {
+        return Some("The source does not know this account or password: ask it again (get_replica_context)");
+    }
+    // CR_SSL_CONNECTION_ERROR: but for a connection that broke in the middle of the handshake (a source that is restarting).
+    let broke = ["eof", "EOF", "yscall", "reset", "Lost connection", "imeout", "imed out"];
+    let tls = trouble.ends_with("(error 2026)") && !broke.iter().any(|word| trouble.contains(word));
+    tls.then_some("The certificate of the source is not of the authority it told, or its server has no TLS: check its ssl_cert and ssl_ca")
 }
 
 /// Stops following, and forgets whom, if it has a source.

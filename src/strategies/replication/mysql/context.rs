@@ -4,9 +4,10 @@ use serde_json::{Map, json};
 
 use super::coordinates::Coordinates;
 use super::strategy::{MySqlReplication, Positioning};
-use super::user;
+use super::{tls, user};
+use crate::config::TlsMode;
 use crate::error::{Error, Result};
-use crate::model::{BackupMetadata, Opaque, ReplicaContext, Source};
+use crate::model::{BackupMetadata, Opaque, ReplicaContext, Source, SourceTls};
 use crate::op::Op;
 use crate::system::mysql::SqlText;
 
@@ -58,7 +59,9 @@ pub(super) async fn of(strategy: &MySqlReplication, op: &Op) -> Result<ReplicaCo
         return Err(Error::guest("the server writes no binary log: nobody can follow it. enable_as_master makes it write one"));
     }
     let mut memory = strategy.memory()?;
-    let user = user::ensure(op, &*strategy.host, &mut server, &mut memory).await?;
+    let tls = tls::offer(strategy, op, &mut server).await?;
+    let must_use_tls = tls.is_some() && strategy.host.tls_mode() != Some(TlsMode::Basic);
+    let user = user::ensure(op, &*strategy.host, &mut server, &mut memory, must_use_tls).await?;
     let mut position = Map::new();
     match strategy.positioning {
         Positioning::Gtid if server.dialect.0.is_mariadb() => {
@@ -78,6 +81,7 @@ pub(super) async fn of(strategy: &MySqlReplication, op: &Op) -> Result<ReplicaCo
     }
     let port = server.global(op, "port").await?.parse().map_err(|_| Error::guest("the server does not say which port it listens on"))?;
     server.close().await;
-    let source = Source { host: strategy.host.address()?, port, extra: Opaque::default() };
+    let extra = tls.map(|tls| (SourceTls::KEY.to_owned(), json!(tls))).into_iter().collect();
+    let source = Source { host: strategy.host.address()?, port, extra: Opaque(extra) };
     Ok(ReplicaContext { source, user: Some(user), log_position: Opaque(position) })
 }

@@ -1,8 +1,11 @@
 //! [`Dialect`]: the statements of replication, in the words of each server from MySQL 5.5 to 9 and MariaDB 10 to 12.
 
+use camino::Utf8Path;
+
 use super::coordinates::Coordinates;
 use super::host::Role;
 use super::strategy::Positioning;
+use super::tls::Trust;
 use crate::model::{ReplicationUser, Source};
 use crate::system::mysql::{Flavor, SqlText};
 
@@ -16,7 +19,8 @@ const RETRY_COUNT: u32 = 86_400;
 pub(super) struct Target<'a> {
     pub(super) source: &'a Source,
     pub(super) user: &'a ReplicationUser,
-    pub(super) tls: bool,
+    /// How to speak TLS with it, if at all.
+    pub(super) tls: Option<&'a Trust>,
     /// The place to start at; without it, where it stands, or where GTIDs say.
     pub(super) place: Option<&'a Coordinates>,
 }
@@ -121,13 +125,18 @@ impl Dialect {
         if self.mysql((5, 6, 0)) {
             sql = sql.raw(pick(", SOURCE_RETRY_COUNT = ", ", MASTER_RETRY_COUNT = ")).number(RETRY_COUNT);
         }
-        sql = sql.raw(if target.tls { pick(", SOURCE_SSL = 1", ", MASTER_SSL = 1") } else { pick(", SOURCE_SSL = 0", ", MASTER_SSL = 0") });
-        if self.0.is_mariadb() {
-            // MariaDB 11.4 verifies by default, against certificates no guest has.
-            sql = sql.raw(", MASTER_SSL_VERIFY_SERVER_CERT = 0");
-        } else if self.mysql((8, 0, 4)) {
+        // Named without TLS, too: a server keeps what it was told of an earlier source.
+        let ca = target.tls.and_then(|trust| trust.ca.as_deref()).map_or("", Utf8Path::as_str);
+        sql = sql
+            .raw(pick(", SOURCE_SSL = ", ", MASTER_SSL = "))
+            .number(u8::from(target.tls.is_some()))
+            .raw(pick(", SOURCE_SSL_CA = ", ", MASTER_SSL_CA = "))
+            .literal(ca)
+            .raw(pick(", SOURCE_SSL_VERIFY_SERVER_CERT = ", ", MASTER_SSL_VERIFY_SERVER_CERT = "))
+            .number(u8::from(target.tls.is_some_and(|trust| trust.names_source)));
+        if self.mysql((8, 0, 4)) {
             // caching_sha2_password lets nobody in over plain TCP without the server's key.
-            sql = sql.raw(pick(", GET_SOURCE_PUBLIC_KEY = 1", ", GET_MASTER_PUBLIC_KEY = 1"));
+            sql = sql.raw(pick(", GET_SOURCE_PUBLIC_KEY = ", ", GET_MASTER_PUBLIC_KEY = ")).number(u8::from(target.tls.is_none()));
         }
         if let Some(place) = target.place {
             sql = sql.raw(pick(", SOURCE_LOG_FILE = ", ", MASTER_LOG_FILE = ")).literal(&place.file);
@@ -178,7 +187,8 @@ mod tests {
         let source = Source { host: "198.51.100.7".into(), port: 3306, extra: Opaque::default() };
         let user = ReplicationUser { name: "slave_0".into(), password: "it's".into() };
         let place = place.map(|text| Coordinates::parse(text).unwrap());
-        let target = Target { source: &source, user: &user, tls, place: place.as_ref() };
+        let trust = Trust { ca: Some("/d/ca.pem".into()), names_source: true };
+        let target = Target { source: &source, user: &user, tls: tls.then_some(&trust), place: place.as_ref() };
         let sql = dialect(version).change_source(positioning, &target);
         assert!(!format!("{sql:?}").contains("it's"));
         sql.render().expose_secret().to_owned()
@@ -189,29 +199,33 @@ mod tests {
         assert_eq!(
             change("9.7.4", Positioning::Gtid, false, None),
             "CHANGE REPLICATION SOURCE TO SOURCE_HOST = '198.51.100.7', SOURCE_PORT = 3306, SOURCE_USER = 'slave_0', SOURCE_PASSWORD = 'it''s', \
-             SOURCE_CONNECT_RETRY = 15, SOURCE_RETRY_COUNT = 86400, SOURCE_SSL = 0, GET_SOURCE_PUBLIC_KEY = 1, SOURCE_AUTO_POSITION = 1"
+             SOURCE_CONNECT_RETRY = 15, SOURCE_RETRY_COUNT = 86400, SOURCE_SSL = 0, SOURCE_SSL_CA = '', SOURCE_SSL_VERIFY_SERVER_CERT = 0, \
+             GET_SOURCE_PUBLIC_KEY = 1, SOURCE_AUTO_POSITION = 1"
         );
         assert_eq!(
             change("8.0.22", Positioning::Gtid, true, None),
             "CHANGE MASTER TO MASTER_HOST = '198.51.100.7', MASTER_PORT = 3306, MASTER_USER = 'slave_0', MASTER_PASSWORD = 'it''s', \
-             MASTER_CONNECT_RETRY = 15, MASTER_RETRY_COUNT = 86400, MASTER_SSL = 1, GET_MASTER_PUBLIC_KEY = 1, MASTER_AUTO_POSITION = 1"
+             MASTER_CONNECT_RETRY = 15, MASTER_RETRY_COUNT = 86400, MASTER_SSL = 1, MASTER_SSL_CA = '/d/ca.pem', MASTER_SSL_VERIFY_SERVER_CERT = 1, \
+             GET_MASTER_PUBLIC_KEY = 0, MASTER_AUTO_POSITION = 1"
         );
         assert_eq!(
             change("5.5.62", Positioning::Binlog, false, Some("mysql-bin.000003:157")),
             "CHANGE MASTER TO MASTER_HOST = '198.51.100.7', MASTER_PORT = 3306, MASTER_USER = 'slave_0', MASTER_PASSWORD = 'it''s', \
-             MASTER_CONNECT_RETRY = 15, MASTER_SSL = 0, MASTER_LOG_FILE = 'mysql-bin.000003', MASTER_LOG_POS = 157"
+             MASTER_CONNECT_RETRY = 15, MASTER_SSL = 0, MASTER_SSL_CA = '', MASTER_SSL_VERIFY_SERVER_CERT = 0, \
+             MASTER_LOG_FILE = 'mysql-bin.000003', MASTER_LOG_POS = 157"
         );
         assert_eq!(
             change("11.8.2-MariaDB", Positioning::Gtid, true, None),
             "CHANGE MASTER TO MASTER_HOST = '198.51.100.7', MASTER_PORT = 3306, MASTER_USER = 'slave_0', MASTER_PASSWORD = 'it''s', \
-             MASTER_CONNECT_RETRY = 15, MASTER_SSL = 1, MASTER_SSL_VERIFY_SERVER_CERT = 0, MASTER_USE_GTID = slave_pos"
+             MASTER_CONNECT_RETRY = 15, MASTER_SSL = 1, MASTER_SSL_CA = '/d/ca.pem', \
+             MASTER_SSL_VERIFY_SERVER_CERT = 1, MASTER_USE_GTID = slave_pos"
         );
         assert!(
             change("10.11.14-MariaDB", Positioning::Binlog, false, Some("b.000001:4"))
                 .ends_with("MASTER_LOG_POS = 4, MASTER_USE_GTID = no")
         );
         assert!(change("9.7.4", Positioning::Binlog, false, Some("b.000001:4")).ends_with("SOURCE_LOG_POS = 4, SOURCE_AUTO_POSITION = 0"));
-        assert!(change("5.7.44", Positioning::Gtid, false, None).ends_with("MASTER_SSL = 0, MASTER_AUTO_POSITION = 1"));
+        assert!(change("5.7.44", Positioning::Gtid, false, None).ends_with("MASTER_SSL_VERIFY_SERVER_CERT = 0, MASTER_AUTO_POSITION = 1"));
     }
 
     #[test]

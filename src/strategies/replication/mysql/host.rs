@@ -5,6 +5,7 @@ use std::fmt;
 use async_trait::async_trait;
 use camino::{Utf8Path, Utf8PathBuf};
 
+use crate::config::TlsMode;
 use crate::error::Result;
 use crate::model::Overrides;
 use crate::op::Op;
@@ -45,6 +46,9 @@ pub trait Host: Send + Sync + fmt::Debug {
     /// # Errors
     /// There is none.
     fn address(&self) -> Result<String>;
+
+    /// What was asked for of the server's TLS.
+    fn tls_mode(&self) -> Option<TlsMode>;
 
     /// True when the configuration has this role.
     ///

@@ -14,6 +14,7 @@ mod server;
 mod start;
 mod status;
 mod strategy;
+mod tls;
 mod user;
 
 pub use host::{Host, Role, RoleOptions};

@@ -25,11 +25,17 @@ pub(super) fn is_made_up(name: &str) -> bool {
     name.strip_prefix(PREFIX).is_some_and(|rest| rest.len() == 8 && rest.chars().all(|c| c.is_ascii_hexdigit()))
 }
 
-/// The account of this source, made if it is not there.
+/// The account of this source, made if it is not there; `must_use_tls` lets nobody log in with it in the clear.
 ///
 /// # Errors
 /// The server refused.
-pub(super) async fn ensure(op: &Op, host: &dyn Host, server: &mut Server<'_>, memory: &mut Memory) -> Result<ReplicationUser> {
+pub(super) async fn ensure(
+    op: &Op,
+    host: &dyn Host,
+    server: &mut Server<'_>,
+    memory: &mut Memory,
+    must_use_tls: bool,
+) -> Result<ReplicationUser> {
     let path = host.memory_file();
     if memory.new_source {
         drop_leftovers(op, server, memory.user.as_ref().map(|user| user.name.as_str())).await?;
@@ -56,7 +62,13 @@ pub(super) async fn ensure(op: &Op, host: &dyn Host, server: &mut Server<'_>, me
             let sql = words.account(&account).raw(" IDENTIFIED BY ").secret(&user.password);
             server.run(op, &format!("create user {account}"), &sql).await?;
         }
-        let sql = SqlText::new("GRANT REPLICATION SLAVE ON *.* TO ").account(&account);
+        let mut sql = SqlText::new("GRANT REPLICATION SLAVE ON *.* TO ").account(&account);
+        if must_use_tls && server.dialect.0.has_alter_user() {
+            let require = SqlText::new("ALTER USER ").account(&account).raw(" REQUIRE SSL");
+            server.run(op, &format!("have user {account} use TLS"), &require).await?;
+        } else if must_use_tls {
+            sql = sql.raw(" REQUIRE SSL");
+        }
         server.run(op, &format!("grant privileges to {account}"), &sql).await?;
         user.ready = true;
     }
