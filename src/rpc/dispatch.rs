@@ -107,23 +107,12 @@ impl Dispatcher {
             Phase::Active | Phase::ClusterReady if is_prepare => Ok(Value::Null),
             Phase::Failed { reason, .. } if is_prepare => Err(Error::guest(reason)),
             _ => {
-                tracing::error!(%error, "an operation was cut short by the agent's end");
-                if is_prepare {
-                    self.preparation_failed(&error);
-                }
+                self.note_interruption(is_prepare, &error);
                 Err(error)
             }
         };
         if is_prepare && outcome.is_ok() {
-            self.database_is_up(op).await;
-            let enabled = match self.manager.root() {
-                Some(root) => root.is_enabled(op).await,
-                None => Ok(false),
-            };
-            match enabled {
-                Ok(enabled) => self.report_root(op, enabled, &mut casts),
-                Err(error) => tracing::warn!(%error, "failed to look whether root is enabled"),
-            }
+            self.tell_of_root(op, &mut casts).await;
         }
         if let Err(error) = &outcome {
             match request {
@@ -198,6 +187,23 @@ impl Dispatcher {
     fn reported(&self, outcome: Result<()>) -> Result<Value> {
         self.status.report_now();
         done(outcome)
+    }
+
+    fn note_interruption(&self, is_prepare: bool, error: &Error) {
+        tracing::error!(%error, "an operation was cut short by the agent's end");
+        if is_prepare {
+            self.preparation_failed(error);
+        }
+    }
+
+    /// After a preparation whose end was on disk: the agent that made it could not say this any more.
+    async fn tell_of_root(&self, op: &Op, casts: &mut Vec<Letter>) {
+        self.database_is_up(op).await;
+        let Some(root) = self.manager.root() else { return };
+        match root.is_enabled(op).await {
+            Ok(enabled) => self.report_root(op, enabled, casts),
+            Err(error) => tracing::warn!(%error, "failed to look whether root is enabled"),
+        }
     }
 
     fn report_root(&self, op: &Op, enabled: bool, casts: &mut Vec<Letter>) {
