@@ -204,17 +204,9 @@ impl RpcServer {
         let mut retries = tokio::time::interval(self.settings.broker.retry_interval.max(Duration::from_secs(1)));
         retries.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut receipts = Receipts::default();
-        // Until it is stopped, also while there is always a message at hand.
-        while !(stop.is_cancelled() && receipts.is_empty()) {
-            let at_hand = if held.is_empty() && !receipts.are_due() { consumer.next().now_or_never() } else { None };
-            let delivery = match at_hand {
+        while !stop.is_cancelled() {
+            let delivery = match at_hand(&mut consumer, &mut receipts, held.is_empty()).await {
                 Some(delivery) => delivery,
-                None if !receipts.is_empty() => {
-                    // What was taken gets its turn: an answer is waited for, a receipt is not.
-                    tokio::task::yield_now().await;
-                    receipts.send();
-                    continue;
-                }
                 None => tokio::select! {
                     // Cancel-safe: an undelivered message stays with the broker; a timer; a token.
                     delivery = consumer.next() => delivery,
@@ -226,28 +218,25 @@ impl RpcServer {
                 },
             };
             match delivery {
-                Some(Ok(delivery)) => {
-                    let Some(understood) = self.understand(delivery).await else { continue };
-                    if understood.entry.is_none() {
-                        self.read(understood, held.is_empty().then_some(&mut receipts)).await;
-                        continue;
-                    }
-                    // While one is held, no later message's acknowledgement may include it.
-                    receipts.send();
-                    held.push_back(understood);
-                    if held.len() == 1 {
-                        self.accept_held(held).await;
-                    }
-                }
-                Some(Err(error)) => {
-                    tracing::warn!(%error, "the connection to the broker is lost");
-                    return;
-                }
-                None => {
-                    tracing::warn!("the broker cancelled the consumer");
-                    return;
-                }
+                Some(Ok(delivery)) => self.take(delivery, held, &mut receipts).await,
+                Some(Err(error)) => return tracing::warn!(%error, "the connection to the broker is lost"),
+                None => return tracing::warn!("the broker cancelled the consumer"),
             }
+        }
+        receipts.send();
+    }
+
+    /// One message: a read is handed over, a change is written down first.
+    async fn take(&self, delivery: Delivery, held: &mut VecDeque<Understood>, receipts: &mut Receipts) {
+        let Some(understood) = self.understand(delivery).await else { return };
+        if understood.entry.is_none() {
+            return self.read(understood, held.is_empty().then_some(receipts)).await;
+        }
+        // While one is held, no later message's acknowledgement may include it.
+        receipts.send();
+        held.push_back(understood);
+        if held.len() == 1 {
+            self.accept_held(held).await;
         }
     }
 
@@ -418,6 +407,17 @@ impl RpcServer {
         );
         self.lanes.submit(lane, self.desk.clone().run(accepted).instrument(span));
     }
+}
+
+/// The next message, if it has arrived already. If not, what was taken gets its turn, for an answer is waited for, and then the broker hears that it
+/// was taken. `freely`: nothing else is to be done in between.
+async fn at_hand(consumer: &mut Consumer, receipts: &mut Receipts, freely: bool) -> Option<Option<lapin::Result<Delivery>>> {
+    let arrived = if freely && !receipts.are_due() { consumer.next().now_or_never() } else { None };
+    if arrived.is_none() && !receipts.is_empty() {
+        tokio::task::yield_now().await;
+        receipts.send();
+    }
+    arrived
 }
 
 async fn acknowledge(acker: &Acker) {
