@@ -85,9 +85,10 @@ fn words(report: &Report) -> String {
     let verdict = if found.problems.is_empty() { "the backup is sound" } else { "THE BACKUP IS DAMAGED" };
     let chain = if report.backups == 1 { String::new() } else { format!(", a chain of {}", report.backups) };
     let mut text = format!(
-        "{verdict}{chain}: {} started on it and found {} tables in {} databases ({:.1} MB stored, {:.0} s)",
+        "{verdict}{chain}: {} started on it and found {} {} in {} databases ({:.1} MB stored, {:.0} s)",
         found.server,
-        found.tables,
+        found.items.count,
+        found.items.name,
         found.databases,
         report.stored as f64 / 1e6,
         report.seconds
@@ -101,11 +102,16 @@ fn words(report: &Report) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::managers::drill::Examination;
+    use crate::managers::drill::{Examination, Items};
 
     #[test]
     fn a_report_says_whether_it_is_sound() {
-        let found = Examination { server: "MariaDB 10.11.14".into(), databases: 2, tables: 7, problems: Vec::new() };
+        let found = Examination {
+            server: "MariaDB 10.11.14".into(),
+            databases: 2,
+            items: Items { name: "tables", count: 7 },
+            problems: Vec::new(),
+        };
         let mut report = Report { backups: 3, stored: 1_500_000, seconds: 4.2, found };
         assert_eq!(
             words(&report),

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use camino::{Utf8Path, Utf8PathBuf};
 use nix::fcntl::{Flock, FlockArg};
 use serde::Serialize;
+use serde::ser::SerializeMap;
 use tokio_util::sync::CancellationToken;
 
 use super::restore::Chain;
@@ -27,6 +28,23 @@ const LEAST_PART: u64 = 20;
 /// Between two looks at the space left.
 const LOOK: Duration = Duration::from_millis(500);
 
+/// What is counted in a database: tables, keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Items {
+    /// What they are called.
+    pub name: &'static str,
+    /// How many there are.
+    pub count: u64,
+}
+
+impl Serialize for Items {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(1))?;
+        map.serialize_entry(self.name, &self.count)?;
+        map.end()
+    }
+}
+
 /// What a server found in a restored backup.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Examination {
@@ -34,8 +52,9 @@ pub struct Examination {
     pub server: String,
     /// Databases that are not the server's own.
     pub databases: u64,
-    /// Tables in them.
-    pub tables: u64,
+    /// What is in them.
+    #[serde(flatten)]
+    pub items: Items,
     /// What is wrong, in the server's words; nothing in a sound backup.
     pub problems: Vec<String>,
 }

@@ -11,6 +11,8 @@ pub enum Facet {
     Databases,
     /// The user's root account.
     Root,
+    /// The password of the user's root account, told again (Redis of Train).
+    RootPassword,
     /// Configuration groups.
     Config,
     /// Backups.

@@ -48,12 +48,15 @@ impl From<Result<()>> for Answer {
     }
 }
 
-/// What a [`Lifecycle`] must know of a datastore's server.
+/// A server that can be asked how it is.
 #[async_trait]
-pub trait Server: Send + Sync + fmt::Debug {
-    /// Asks it how it is. Its caller limits the time.
+pub trait Ask: Send + Sync + fmt::Debug {
+    /// Asks it. Its caller limits the time.
     async fn ask(&self, op: &Op) -> Answer;
+}
 
+/// What a [`Lifecycle`] must know of a datastore's server.
+pub trait Server: Ask {
     /// Directories with their modes that the server's account needs, and that do not survive a reboot or that no package makes.
     fn directories(&self) -> Vec<(Utf8PathBuf, u32)>;
 

@@ -102,9 +102,11 @@ pub trait DatastoreManager: Send + Sync + fmt::Debug {
             Facet::Users => self.users().is_some(),
             Facet::Databases => self.databases().is_some(),
             Facet::Root => self.root().is_some(),
+            Facet::RootPassword => self.root().is_some_and(RootAccess::tells_password),
             Facet::Config => self.config().is_some(),
             Facet::Backup => self.backups().is_some(),
             Facet::Replication => self.replication().is_some(),
+            Facet::RedisCluster => self.redis_cluster().is_some(),
             Facet::Upgrade
             | Facet::Logs
             | Facet::Modules
@@ -112,7 +114,6 @@ pub trait DatastoreManager: Send + Sync + fmt::Debug {
             | Facet::SelfUpdate
             | Facet::GaleraCluster
             | Facet::MongoDbCluster
-            | Facet::RedisCluster
             | Facet::CassandraCluster
             | Facet::VerticaCluster => false,
         }
@@ -140,6 +141,11 @@ pub trait DatastoreManager: Send + Sync + fmt::Debug {
 
     /// Backup and restore.
     fn backups(&self) -> Option<&dyn Backups> {
+        None
+    }
+
+    /// Membership in a Redis Cluster.
+    fn redis_cluster(&self) -> Option<&dyn RedisCluster> {
         None
     }
 
@@ -199,6 +205,14 @@ pub trait RootAccess: Send + Sync {
     async fn enable(&self, op: &Op, password: Option<SecretString>) -> Result<UserSpec>;
     /// Locks it out.
     async fn disable(&self, op: &Op) -> Result<()>;
+    /// Whether it tells the password again (`get_root_password`): where the server keeps it as it is.
+    fn tells_password(&self) -> bool {
+        false
+    }
+    /// The password; `None` when root is not enabled, or not told.
+    async fn password(&self, _op: &Op) -> Result<Option<SecretString>> {
+        Ok(None)
+    }
 }
 
 /// Configuration groups: values a user laid over the base configuration.
@@ -208,6 +222,21 @@ pub trait ConfigGroups: Send + Sync {
     async fn update(&self, op: &Op, overrides: &Overrides, remove: bool) -> Result<()>;
     /// Sets dynamic variables in the running server.
     async fn apply(&self, op: &Op, overrides: &Overrides) -> Result<()>;
+}
+
+/// A member of a Redis Cluster, and what the task manager asks it for. Every call can be made again: what is done is found done.
+#[async_trait]
+pub trait RedisCluster: Send + Sync {
+    /// Address and port other members reach this one at.
+    async fn node_address(&self, op: &Op) -> Result<(String, String)>;
+    /// The member's id, when it may leave: it has no slots. `None` otherwise.
+    async fn id_for_removal(&self, op: &Op) -> Result<Option<String>>;
+    /// Forgets members that leave. To be called on every one that stays.
+    async fn remove_nodes(&self, op: &Op, ids: &[String]) -> Result<()>;
+    /// Joins the cluster of another member, and waits until they know each other.
+    async fn meet(&self, op: &Op, host: &str, port: &str) -> Result<()>;
+    /// Takes slots from `first` to `last`, both rounded down: controllers divide in floating point. Beyond the last slot there are none.
+    async fn add_slots(&self, op: &Op, first: f64, last: f64) -> Result<()>;
 }
 
 /// Where a backup is restored to.

@@ -13,11 +13,16 @@ mod manager;
 pub mod mysql;
 mod owner;
 pub mod prepare;
+pub mod private;
+pub mod redis;
 pub mod registry;
 pub mod replication;
 pub mod restore;
+pub mod restoring;
 
 pub use descriptor::Descriptor;
 pub use facet::Facet;
-pub use manager::{Backups, ConfigGroups, DatabaseAdmin, DatastoreManager, Deps, RestoreTarget, RootAccess, StatusProbe, UserAdmin};
+pub use manager::{
+    Backups, ConfigGroups, DatabaseAdmin, DatastoreManager, Deps, RedisCluster, RestoreTarget, RootAccess, StatusProbe, UserAdmin,
+};
 pub use owner::Owner;

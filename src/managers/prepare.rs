@@ -96,6 +96,17 @@ fn refuse_what_is_missing(manager: &dyn DatastoreManager, request: &PrepareReque
     if request.snapshot.is_some() && manager.replication().is_none() {
         return unsupported("attach_replica");
     }
+    // A cluster's members get theirs from the cluster's strategy.
+    let populated = request.cluster_config.is_none();
+    if populated && !request.databases.is_empty() && manager.databases().is_none() {
+        return unsupported("create_database");
+    }
+    if populated && !request.users.is_empty() && manager.users().is_none() {
+        return unsupported("create_user");
+    }
+    if populated && request.root_password.is_some() && manager.root().is_none() {
+        return unsupported("enable_root");
+    }
     if request.modules.as_ref().and_then(|modules| modules.as_array()).is_some_and(|modules| !modules.is_empty()) {
         return unsupported("module_apply");
     }

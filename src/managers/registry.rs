@@ -2,16 +2,17 @@
 
 use std::sync::Arc;
 
-use super::mysql::{self, Layout, MySqlManager};
-use super::{DatastoreManager, Deps, Descriptor};
+use super::mysql::{self, MySqlManager};
+use super::redis::{self, RedisManager};
+use super::{DatastoreManager, Deps};
 use crate::config::Settings;
 use crate::error::{Error, Result};
 use crate::system::command::CommandRunner;
 use crate::system::packages::PackageManager;
-use crate::system::service;
+use crate::system::service::{self, ServerCommand};
 
 /// Names a guest may be given as `datastore_manager` in this build.
-pub const MANAGERS: &[&str] = &["mysql", "percona", "mariadb"];
+pub const MANAGERS: &[&str] = &["mysql", "percona", "mariadb", "redis"];
 
 /// Builds the manager `settings` name.
 ///
@@ -22,16 +23,26 @@ pub fn build(
     commands: Arc<dyn CommandRunner>,
     packages: Arc<dyn PackageManager>,
 ) -> Result<Arc<dyn DatastoreManager>> {
-    let descriptor: &'static Descriptor = match settings.datastore_manager.as_str() {
-        "mysql" => &mysql::MYSQL,
-        "percona" => &mysql::PERCONA,
-        "mariadb" => &mysql::MARIADB,
-        other => return Err(Error::guest(format!("Manager class not registered for datastore manager {other}"))),
+    let deps = |names: &[&str], server: ServerCommand| {
+        let service = service::build(settings, names, server, Arc::clone(&commands));
+        Deps { settings: Arc::clone(settings), commands: Arc::clone(&commands), service, packages: Arc::clone(&packages) }
     };
-    let layout = Layout::new(descriptor, settings);
-    let service = service::build(settings, descriptor.services, layout.server_command(descriptor), Arc::clone(&commands));
-    let deps = Deps { settings: Arc::clone(settings), commands, service, packages };
-    Ok(Arc::new(MySqlManager::new(descriptor, layout, deps)))
+    let of_mysql = |descriptor| {
+        let layout = mysql::Layout::new(descriptor, settings);
+        let deps = deps(descriptor.services, layout.server_command(descriptor));
+        Arc::new(MySqlManager::new(descriptor, layout, deps)) as Arc<dyn DatastoreManager>
+    };
+    match settings.datastore_manager.as_str() {
+        "mysql" => Ok(of_mysql(&mysql::MYSQL)),
+        "percona" => Ok(of_mysql(&mysql::PERCONA)),
+        "mariadb" => Ok(of_mysql(&mysql::MARIADB)),
+        "redis" => {
+            let layout = redis::Layout::new(settings);
+            let deps = deps(redis::REDIS.services, layout.server_command());
+            Ok(Arc::new(RedisManager::new(layout, deps)))
+        }
+        other => Err(Error::guest(format!("Manager class not registered for datastore manager {other}"))),
+    }
 }
 
 #[cfg(test)]
@@ -68,9 +79,13 @@ pub(crate) mod tests {
         for name in MANAGERS {
             let manager = manager(name);
             assert_eq!(manager.descriptor().name, *name);
-            let mount_point = if *name == "mysql" { "/data" } else { "/var/lib/mysql" };
+            let mount_point = if *name == "mysql" { "/data" } else { manager.descriptor().mount_point };
             assert_eq!(manager.mount_point(), mount_point);
-            assert!(manager.users().is_some() && manager.databases().is_some() && manager.root().is_some() && manager.config().is_some());
+            assert!(
+                manager.root().is_some() && manager.config().is_some() && manager.backups().is_some() && manager.replication().is_some()
+            );
+            let has_accounts = *name != "redis";
+            assert_eq!((manager.users().is_some(), manager.databases().is_some()), (has_accounts, has_accounts));
         }
         // The configuration refuses other names already; whoever calls with one gets Trove's words.
         let other = Settings { datastore_manager: "oracle".into(), ..settings("mysql") };

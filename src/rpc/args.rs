@@ -178,18 +178,46 @@ arguments! {
     }
     /// `wait_for_txn`.
     WaitForTxn {
-        /// What a source answered to `get_latest_txn_id`.
-        #[serde(default)] txn: Option<String>,
+        /// What a source answered to `get_latest_txn_id`: a text, or the offset of a Redis.
+        #[serde(default, deserialize_with = "text_or_number")] txn: Option<String>,
     }
     /// `cleanup_source_on_replica_detach`.
     CleanupSource {
         /// What `detach_replica` returned.
         replica_info: Opaque,
     }
+    /// `remove_nodes`.
+    RemoveNodes {
+        /// Ids of the members that leave.
+        node_ids: Vec<String>,
+    }
+    /// `cluster_meet`.
+    ClusterMeet {
+        /// Address of a member of the cluster.
+        ip: String,
+        /// Its port, which the task manager sends as a text.
+        #[serde(deserialize_with = "text_or_number")] port: Option<String>,
+    }
+    /// `cluster_addslots`.
+    ClusterAddslots {
+        /// The first slot. Train divides in floating point.
+        first_slot: f64,
+        /// The last slot.
+        last_slot: f64,
+    }
     /// `enable_root_with_password`.
     RootPassword {
         /// The password; a random one when null.
         #[serde(default)] root_password: Option<SecretString>,
+    }
+}
+
+fn text_or_number<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    match Value::deserialize(deserializer)? {
+        Value::Null => Ok(None),
+        Value::String(text) => Ok(Some(text)),
+        Value::Number(number) => Ok(Some(number.to_string())),
+        _ => Err(serde::de::Error::custom("expected a text or a number")),
     }
 }
 

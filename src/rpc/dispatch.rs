@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use secrecy::ExposeSecret;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
@@ -231,6 +232,7 @@ impl Dispatcher {
         let root = || self.facet(method, self.manager.root());
         let config = || self.facet(method, self.manager.config());
         let replication = || self.facet(method, self.manager.replication());
+        let cluster = || self.facet(method, self.manager.redis_cluster());
         match request {
             RpcPing(_) => Ok(json!(true)),
             OsloRpcServerPing(_) => Ok(json!("pong")),
@@ -272,6 +274,7 @@ impl Dispatcher {
             EnableRootWithPassword(args) => to_value(root()?.enable(op, args.root_password).await?),
             DisableRoot(_) => done(root()?.disable(op).await),
             IsRootEnabled(_) => to_value(root()?.is_enabled(op).await?),
+            GetRootPassword(_) => to_value(root()?.password(op).await?.map(|password| password.expose_secret().to_owned())),
             CreateBackup(args) => done(self.create_backup(op, &args.backup_info, casts).await.map(drop)),
             ClusterComplete(_) => done(self.status.apply(&Event::ClusterCompletes)),
             BackupRequiredForReplication(_) => to_value(replication()?.needs_backup()),
@@ -283,11 +286,16 @@ impl Dispatcher {
             MakeReadOnly(args) => done(replication()?.set_read_only(op, args.read_only).await),
             EnableAsMaster(args) => done(replication()?.enable_as_source(op, args.replica_source_config.as_ref()).await),
             GetLastTxn(_) => to_value(replication()?.last_transaction(op).await?),
-            GetLatestTxnId(_) => to_value(replication()?.latest_transaction(op).await?),
+            GetLatestTxnId(_) => Ok(replication()?.transaction_on_wire(replication()?.latest_transaction(op).await?)),
             GetTxnCount(_) => to_value(replication()?.transaction_count(op).await?.ok_or_else(|| self.not_supported(method))?),
             WaitForTxn(args) => done(replication()?.wait_for_transaction(op, args.txn.as_deref().unwrap_or_default()).await),
             CleanupSourceOnReplicaDetach(args) => done(replication()?.forget_replica(op, &args.replica_info).await),
             DemoteReplicationMaster(_) => done(replication()?.demote(op).await),
+            GetNodeIp(_) => to_value(cluster()?.node_address(op).await?),
+            GetNodeIdForRemoval(_) => to_value(cluster()?.id_for_removal(op).await?),
+            RemoveNodes(args) => done(cluster()?.remove_nodes(op, &args.node_ids).await),
+            ClusterMeet(args) => done(cluster()?.meet(op, &args.ip, args.port.as_deref().unwrap_or_default()).await),
+            ClusterAddslots(args) => done(cluster()?.add_slots(op, args.first_slot, args.last_slot).await),
         }
     }
 

@@ -82,6 +82,7 @@ requests! {
     EnableRootWithPassword(RootPassword) = Method::change(Facet::Root),
     DisableRoot(NoArgs) = Method::change(Facet::Root).resumed(Resume::RepeatInTime),
     IsRootEnabled(NoArgs) = Method::read(Facet::Root),
+    GetRootPassword(NoArgs) = Method::read(Facet::RootPassword),
     // Backup.
     CreateBackup(CreateBackup) = Method::backup(Facet::Backup).notified(),
     // Replication. Every step of a change is found done when it is done again.
@@ -101,13 +102,18 @@ requests! {
     WaitForTxn(WaitForTxn) = Method::read(Facet::Replication),
     CleanupSourceOnReplicaDetach(CleanupSource) = Method::change(Facet::Replication).resumed(Resume::RepeatInTime),
     DemoteReplicationMaster(NoArgs) = Method::change(Facet::Replication).resumed(Resume::Repeat),
+    // Redis Cluster.
+    GetNodeIp(NoArgs) = Method::read(Facet::RedisCluster),
+    GetNodeIdForRemoval(NoArgs) = Method::read(Facet::RedisCluster),
+    RemoveNodes(RemoveNodes) = Method::change(Facet::RedisCluster).resumed(Resume::RepeatInTime),
+    ClusterMeet(ClusterMeet) = Method::change(Facet::RedisCluster).resumed(Resume::RepeatInTime),
+    ClusterAddslots(ClusterAddslots) = Method::change(Facet::RedisCluster).resumed(Resume::RepeatInTime),
 }
 
 /// Methods that no datastore of this build has, by what they would be served by. One that is built moves up, into [`Request`].
 const UNBUILT: &[(Facet, &[&str])] = &[
     (Facet::SelfUpdate, &["update_guest"]),
     (Facet::Upgrade, &["upgrade", "post_upgrade", "rebuild"]),
-    (Facet::Root, &["get_root_password"]),
     (Facet::Backup, &["pre_create_backup", "post_create_backup"]),
     (Facet::Logs, &["guest_log_list", "guest_log_action"]),
     (Facet::Modules, &["module_list", "module_apply", "module_remove"]),
@@ -129,7 +135,6 @@ const UNBUILT: &[(Facet, &[&str])] = &[
         ],
     ),
     (Facet::VerticaCluster, &["get_public_keys", "authorize_public_keys", "grow_cluster", "shrink_cluster", "mark_design_ksafe"]),
-    (Facet::RedisCluster, &["get_node_ip", "get_node_id_for_removal", "remove_nodes", "cluster_meet", "cluster_addslots"]),
     (
         Facet::CassandraCluster,
         &[

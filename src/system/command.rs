@@ -40,6 +40,7 @@ pub struct CommandSpec {
     timeout: Duration,
     accepted: Vec<i32>,
     background: bool,
+    user: Option<String>,
 }
 
 impl fmt::Debug for CommandSpec {
@@ -60,6 +61,7 @@ impl CommandSpec {
             timeout: DEFAULT_TIMEOUT,
             accepted: vec![0],
             background: false,
+            user: None,
         }
     }
 
@@ -107,6 +109,25 @@ impl CommandSpec {
     pub fn in_background(mut self) -> Self {
         self.background = true;
         self
+    }
+
+    /// The account the program runs as, its own group and no other; the agent's when this is not called.
+    #[must_use]
+    pub fn as_user(mut self, name: impl Into<String>) -> Self {
+        self.user = Some(name.into());
+        self
+    }
+
+    /// Takes [`CommandSpec::as_user`] back: a wrapper sees to it.
+    #[must_use]
+    pub fn as_agent(mut self) -> Self {
+        self.user = None;
+        self
+    }
+
+    /// The account of [`CommandSpec::as_user`].
+    pub fn user(&self) -> Option<&str> {
+        self.user.as_deref()
     }
 
     /// Exit codes that are not failures, besides 0.
@@ -227,10 +248,21 @@ impl CommandRunner for SystemCommands {
     }
 }
 
+/// Supplementary groups go with the user (std's `Command::uid`, for root).
+fn run_as(starting: &mut tokio::process::Command, command: &CommandSpec) -> Result<()> {
+    if let Some(name) = &command.user {
+        let (uid, gid) = super::files::owner_ids(name)?;
+        starting.uid(uid.as_raw()).gid(gid.as_raw());
+    }
+    Ok(())
+}
+
 #[expect(clippy::disallowed_methods, reason = "this is the one place that starts processes")]
 pub(super) fn spawn(command: &CommandSpec, input: bool) -> Result<Child> {
     let (mark, agent) = leftovers::of_this_agent();
-    let child = tokio::process::Command::new(&command.program)
+    let mut starting = tokio::process::Command::new(&command.program);
+    run_as(&mut starting, command)?;
+    let child = starting
         .args(&command.args)
         .env(mark, agent)
         .envs(command.env.iter().map(|(name, value)| (name, value)))
@@ -262,7 +294,9 @@ pub(super) fn spawn(command: &CommandSpec, input: bool) -> Result<Child> {
 pub fn spawn_detached(command: &CommandSpec, output: std::fs::File) -> Result<Child> {
     let action = format!("start {}", command.name());
     let errors = output.try_clone().action(action.as_str())?;
-    tokio::process::Command::new(&command.program)
+    let mut starting = tokio::process::Command::new(&command.program);
+    run_as(&mut starting, command)?;
+    starting
         .args(&command.args)
         .envs(command.env.iter().map(|(name, value)| (name, value)))
         .env_remove("NOTIFY_SOCKET")

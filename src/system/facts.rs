@@ -44,6 +44,16 @@ pub fn hwinfo() -> Result<HwInfo> {
     Ok(HwInfo { mem_total: system.total_memory() / 1024, num_cpus })
 }
 
+/// Bytes of memory that a program could have now without another one losing its own.
+///
+/// # Errors
+/// The guest's memory cannot be read.
+pub fn available_memory() -> Result<u64> {
+    let mut system = sysinfo::System::new().map_err(|error| Error::guest(format!("the guest's memory cannot be read: {error}")))?;
+    system.refresh_memory_specifics(sysinfo::MemoryRefreshKind::nothing().with_ram());
+    Ok(system.available_memory())
+}
+
 /// What the agent's process uses now.
 ///
 /// # Errors

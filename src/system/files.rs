@@ -19,7 +19,7 @@ const UNFINISHED: &str = ".trove-new-";
 pub(crate) const SCRATCH: &str = ".trove-check-";
 
 /// Account names are short; a lookup that fails says which one.
-fn owner_ids(owner: &str) -> Result<(Uid, Gid)> {
+pub(super) fn owner_ids(owner: &str) -> Result<(Uid, Gid)> {
     let user = User::from_name(owner).action(format!("look up the account {owner}"))?;
     let user = user.ok_or_else(|| Error::guest(format!("there is no account '{owner}' on this guest: is the datastore installed?")))?;
     let gid = Group::from_name(owner).ok().flatten().map_or(user.gid, |group| group.gid);

@@ -7,5 +7,7 @@ pub mod files;
 pub mod leftovers;
 pub mod mysql;
 pub mod packages;
+pub mod password;
+pub mod redis;
 pub mod running;
 pub mod service;

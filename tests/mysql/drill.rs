@@ -87,7 +87,7 @@ fn a_sound_backup_passes_while_the_instance_goes_on() {
         let pid = guest.pid().await;
         let finished = back_up(&guest, "b1", None).await;
         let report = hold(&guest, &finished).await.unwrap();
-        assert_eq!((report.found.databases, report.found.tables, report.backups), (1, 1, 1), "{report:?}");
+        assert_eq!((report.found.databases, report.found.items.count, report.backups), (1, 1, 1), "{report:?}");
         assert_eq!(report.found.problems, Vec::<String>::new());
         assert!(report.stored > 0);
         assert_eq!(guest.pid().await, pid, "the instance's own server was not touched");
@@ -104,7 +104,7 @@ fn a_chain_is_restored_whole() {
         guest.sql(SqlText::new("CREATE TABLE shop.later (i INT) SELECT 7 AS i")).await;
         let second = back_up(&guest, "b2", Some(&full)).await;
         let report = hold(&guest, &second).await.unwrap();
-        assert_eq!((report.backups, report.found.tables), (2, 2));
+        assert_eq!((report.backups, report.found.items.count), (2, 2));
         guest.remove().await;
     });
 }

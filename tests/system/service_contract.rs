@@ -32,6 +32,7 @@ impl Server {
                 programs: vec!["/usr/sbin/no-such-server".into(), "/usr/sbin/mariadbd".into()],
                 args: vec![format!("--defaults-file={dir}/conf/my.cnf"), "--user=mysql".to_owned()],
                 user: "mysql".to_owned(),
+                started_as_user: false,
                 run_dirs: vec![dir.join("run")],
                 mounts: vec![dir.join("conf"), dir.join("data"), dir.join("tmp")],
                 log_file: dir.join("log/server.log"),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use camino::{Utf8Path, Utf8PathBuf};
 
+use super::bootstrap;
 use super::client::Client;
 use super::examine;
 use super::flavor::Flavor;
@@ -13,14 +14,13 @@ use super::layout::Layout;
 use super::load::{CLIENTS, LoadRestore};
 use super::private_server::{self, Access, PrivateServerSpec};
 use super::quote::SqlText;
-use super::restoring::{Instance, Restoring};
 use super::server::ServerProgram;
 use super::upgrade;
 use crate::config::Settings;
 use crate::error::{Error, Result, ResultExt};
-use crate::managers::Owner;
 use crate::managers::drill::Examination;
-use crate::managers::{Backups, RestoreTarget};
+use crate::managers::restoring::{Clear, HalfRestored, Instance, Restoring};
+use crate::managers::{Backups, Owner, RestoreTarget};
 use crate::op::Op;
 use crate::strategies::backup::mysql::{HotBackup, HotRestore, HotTool, MySqlDump, Strategy, ToolLogin};
 use crate::strategies::backup::{BackupRunner, RestoreRunner, RestoreStep};
@@ -183,7 +183,9 @@ impl Backups for MySqlBackups {
         let (directory, instance) = match target {
             RestoreTarget::Instance => {
                 let (layout, service) = (self.layout.clone(), Arc::clone(&self.service));
-                (layout.data_dir.clone(), Some(Instance { layout, service, wait: self.settings.state_change_wait_time }))
+                let marker = HalfRestored::new(&layout.state_dir, layout.data_dir.clone());
+                let wait = self.settings.state_change_wait_time;
+                (layout.data_dir.clone(), Some(Instance { marker, service, wait, contents: Box::new(Contents { layout }) }))
             }
             RestoreTarget::Scratch(directory) => (directory.clone(), None),
         };
@@ -211,6 +213,22 @@ impl Backups for MySqlBackups {
     async fn clear_scratch(&self, op: &Op, directory: &Utf8Path) -> Result<()> {
         private_server::end_left_over(op, directory).await?;
         files::remove_tree(directory)
+    }
+}
+
+/// What there is of a database in the instance's data directory.
+#[derive(Debug)]
+struct Contents {
+    layout: Layout,
+}
+
+#[async_trait]
+impl Clear for Contents {
+    async fn clear(&self, op: &Op) -> Result<()> {
+        private_server::end_left_over(op, &self.layout.data_dir).await?;
+        // The account in there is not this agent's any more.
+        files::remove(&self.layout.credentials)?;
+        bootstrap::clear(&self.layout)
     }
 }
 

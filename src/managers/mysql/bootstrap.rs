@@ -6,10 +6,10 @@ use std::os::unix::fs::MetadataExt;
 use camino::Utf8Path;
 
 use super::layout::Layout;
-use super::restoring;
 use super::server::ServerProgram;
 use crate::error::{Error, Result, ResultExt};
 use crate::managers::Owner;
+use crate::managers::restoring::HalfRestored;
 use crate::op::Op;
 use crate::system::files;
 
@@ -37,13 +37,19 @@ fn is_initialized(directory: &Utf8Path) -> bool {
 ///
 /// # Errors
 /// The server's program failed, or the file system did.
-pub(super) async fn ensure_data_directory(op: &Op, layout: &Layout, program: &ServerProgram, owner: &Owner) -> Result<DataDirectory> {
+pub(super) async fn ensure_data_directory(
+    op: &Op,
+    layout: &Layout,
+    half_restored: &HalfRestored,
+    program: &ServerProgram,
+    owner: &Owner,
+) -> Result<DataDirectory> {
     let data = &layout.data_dir;
     let marker = layout.mount_point.join(INITIALIZING);
-    if restoring::is_half_restored(layout) {
+    if half_restored.is_set() {
         tracing::warn!(directory = %data, "an earlier restore was interrupted: its half of a database is removed");
         files::remove_tree(data)?;
-        restoring::forget(layout)?;
+        half_restored.forget()?;
     } else if marker.exists() {
         tracing::warn!(directory = %data, "an earlier initialization of the data directory was interrupted: starting again");
         files::remove_tree(data)?;

@@ -6,7 +6,7 @@ use super::flavor::Flavor;
 use super::private_server::{Access, PrivateServerSpec};
 use super::quote::SqlText;
 use crate::error::{Result, ResultExt};
-use crate::managers::drill::Examination;
+use crate::managers::drill::{Examination, Items};
 use crate::op::Op;
 use crate::system::command::CommandSpec;
 
@@ -39,7 +39,8 @@ pub(super) async fn examine(op: &Op, spec: &PrivateServerSpec, program: &str, fl
     let said = spec.service.exec(op, check).await.action("check the tables")?;
     server.stop(op).await?;
     let (databases, tables) = counts.first().copied().unwrap_or_default();
-    Ok(Examination { server: flavor.to_string(), databases, tables, problems: problems(&said.stdout) })
+    let items = Items { name: "tables", count: tables };
+    Ok(Examination { server: flavor.to_string(), databases, items, problems: problems(&said.stdout) })
 }
 
 /// `mysqlcheck --silent` names a table and then says what is wrong with it: `error    : Corrupt`. Notes (a view, an engine without a check) are

@@ -84,6 +84,7 @@ impl Layout {
             // The template of later releases leaves the account to whoever starts the server.
             args: vec![format!("--defaults-file={}", self.main_file), format!("--user={owner}")],
             user: owner.to_owned(),
+            started_as_user: false,
             run_dirs: vec![self.run_dir().to_owned()],
             mounts: vec![self.config_dir().to_owned(), self.override_dir.clone(), self.mount_point.clone()],
             log_file: self.error_log.clone(),

@@ -18,7 +18,6 @@ use super::groups::Groups;
 use super::layout::{self, Layout};
 use super::names::Rules;
 use super::probe::MySqlServer;
-use super::restoring;
 use super::roles::Roles;
 use super::root::Root;
 use super::secure;
@@ -28,6 +27,7 @@ use crate::config::DatastoreSettings;
 use crate::error::{Error, Result, ResultExt};
 use crate::managers::configuration::{Group, Pending};
 use crate::managers::lifecycle::Lifecycle;
+use crate::managers::restoring::HalfRestored;
 use crate::managers::{
     Backups, ConfigGroups, DatabaseAdmin, DatastoreManager, Deps, Descriptor, Owner, RootAccess, StatusProbe, UserAdmin,
 };
@@ -145,6 +145,10 @@ impl MySqlManager {
         )))
     }
 
+    fn half_restored(&self) -> HalfRestored {
+        HalfRestored::new(&self.layout.state_dir, self.layout.data_dir.clone())
+    }
+
     fn password_length(&self) -> usize {
         self.deps.settings.accounts.password_length
     }
@@ -243,7 +247,7 @@ impl DatastoreManager for MySqlManager {
             return self.take_over(op, request).await;
         }
         self.configure(op, request).await?;
-        let data = ensure_data_directory(op, &self.layout, &self.program, &self.owner).await?;
+        let data = ensure_data_directory(op, &self.layout, &self.half_restored(), &self.program, &self.owner).await?;
         if data == DataDirectory::New {
             // Credentials of another database are of no use, and not a way in to try first.
             files::remove(&self.layout.credentials)?;
@@ -258,7 +262,7 @@ impl DatastoreManager for MySqlManager {
     }
 
     async fn start(&self, op: &Op) -> Result<()> {
-        restoring::refuse_half_restored(&self.layout)?;
+        self.half_restored().refuse()?;
         self.lifecycle.start(op).await
     }
 

@@ -18,7 +18,6 @@ mod manager;
 mod names;
 mod private_server;
 mod probe;
-mod restoring;
 mod roles;
 mod root;
 mod secure;

@@ -3,22 +3,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use camino::{Utf8Path, Utf8PathBuf};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
-use tokio::time::{Instant, MissedTickBehavior};
 
 use super::client::{Client, Login, Session};
 use super::server::ServerProgram;
 use crate::error::{Error, Result, ResultExt};
-use crate::managers::Owner;
+use crate::managers::lifecycle::{Answer, Ask};
+use crate::managers::{Owner, private};
 use crate::op::Op;
 use crate::system::files;
 use crate::system::running::RunningCommand;
 use crate::system::service::ServiceControl;
 
-/// Between two looks at it.
-const LOOK: Duration = Duration::from_millis(100);
 const SOCKET: &str = ".trove-private.sock";
 const PID: &str = ".trove-private.pid";
 const LOG: &str = ".trove-private.err";
@@ -111,24 +108,29 @@ impl PrivateServerSpec {
         drop(running.take_stdout());
         let client = Client::new(self.socket(), Utf8PathBuf::new());
         let mut server = PrivateServer { running, client, directory: directory.clone(), tmp_dir: self.tmp_dir() };
-        let deadline = Instant::now() + self.wait;
-        let mut look = tokio::time::interval(LOOK);
-        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            op.until_cancelled("wait for a private database server", look.tick()).await?;
-            let silence = match server.answers(op).await {
-                Ok(()) => return Ok(server),
-                Err(error @ (Error::Io { .. } | Error::Timeout { .. })) => error,
-                Err(error) => return Err(error),
-            };
-            if server.running.has_ended()? {
-                return Err(Error::guest(format!("the private database server ended while it was starting{}", log_end(directory))));
-            }
-            if Instant::now() >= deadline {
-                let detail = format!("{silence}{}", log_end(directory));
-                return Err(Error::Timeout { action: "wait for a private database server".into(), after: self.wait, detail });
-            }
-        }
+        let asked = Root { client: &server.client };
+        private::wait_until_up(op, &mut server.running, &asked, self.wait, &directory.join(LOG)).await?;
+        Ok(server)
+    }
+}
+
+/// The server as its root sees it.
+#[derive(Debug)]
+struct Root<'a> {
+    client: &'a Client,
+}
+
+impl Root<'_> {
+    async fn login(&self, op: &Op) -> Result<()> {
+        self.client.session_as(op, &Login { user: "root".into(), password: None }).await?.close().await;
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Ask for Root<'_> {
+    async fn ask(&self, op: &Op) -> Answer {
+        self.login(op).await.into()
     }
 }
 
@@ -141,11 +143,6 @@ impl PrivateServer {
         self.client.session_as(op, &Login { user: "root".into(), password: None }).await
     }
 
-    async fn answers(&self, op: &Op) -> Result<()> {
-        self.session(op).await?.close().await;
-        Ok(())
-    }
-
     /// Ends it in good order.
     ///
     /// # Errors
@@ -155,7 +152,7 @@ impl PrivateServer {
         self.running
             .stop(op)
             .await
-            .map_err(|error| Error::guest(format!("{error}{}", log_end(&directory))))
+            .map_err(|error| Error::guest(format!("{error}{}", private::log_end(&directory.join(LOG)))))
             .action("stop the private server")?;
         for name in [SOCKET, PID, LOG, ".trove-private.sock.lock"] {
             files::remove(&directory.join(name))?;
@@ -164,34 +161,10 @@ impl PrivateServer {
     }
 }
 
-/// The end of its log, for an error.
-fn log_end(directory: &Utf8Path) -> String {
-    let lines = files::last_lines(&directory.join(LOG), 0);
-    if lines.is_empty() { lines } else { format!("; the end of its log: {lines}") }
-}
-
 /// Ends a server that an agent which was killed has left on a directory.
 ///
 /// # Errors
 /// It cannot be ended.
 pub(super) async fn end_left_over(op: &Op, directory: &Utf8Path) -> Result<()> {
-    let pid = files::read_optional(&directory.join(PID))?.and_then(|text| text.trim().parse::<i32>().ok());
-    let Some(pid) = pid.filter(|pid| *pid > 1) else { return Ok(()) };
-    let socket = directory.join(SOCKET);
-    let is_ours =
-        || std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| String::from_utf8_lossy(&line).contains(socket.as_str()));
-    if !is_ours() {
-        return Ok(());
-    }
-    tracing::warn!(pid, "ending a private database server that an earlier agent has left");
-    // It may have ended in the meantime: that is what is wanted.
-    kill(Pid::from_raw(pid), Signal::SIGKILL).ok();
-    let mut look = tokio::time::interval(LOOK);
-    let gone = async {
-        while is_ours() {
-            look.tick().await;
-        }
-    };
-    let ended = op.until_cancelled("end a private database server", tokio::time::timeout(Duration::from_secs(30), gone)).await?;
-    ended.map_err(|_| Error::guest(format!("process {pid}, a private database server on {directory}, cannot be ended")))
+    private::end_left_over(op, &directory.join(PID), &directory.join(SOCKET)).await
 }

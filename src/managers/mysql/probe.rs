@@ -9,7 +9,7 @@ use super::client::Client;
 use super::configuration::Configuration;
 use super::quote::SqlText;
 use crate::error::{Error, Result};
-use crate::managers::lifecycle::{Answer, Server};
+use crate::managers::lifecycle::{Answer, Ask, Server};
 use crate::op::Op;
 
 /// One server.
@@ -36,11 +36,13 @@ impl MySqlServer {
 }
 
 #[async_trait]
-impl Server for MySqlServer {
+impl Ask for MySqlServer {
     async fn ask(&self, op: &Op) -> Answer {
         self.select(op).await.into()
     }
+}
 
+impl Server for MySqlServer {
     fn directories(&self) -> Vec<(Utf8PathBuf, u32)> {
         let layout = &self.configuration.layout;
         let logs = layout.error_log.parent().filter(|_| layout.sets_error_log).map(|logs| (logs.to_owned(), 0o750));

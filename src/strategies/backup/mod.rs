@@ -11,6 +11,7 @@ mod feed;
 mod inflate;
 mod keep;
 pub mod mysql;
+pub mod redis;
 mod retry;
 mod runner;
 mod threads;

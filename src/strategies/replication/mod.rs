@@ -2,6 +2,8 @@
 //! (`managers::replication`).
 
 pub mod mysql;
+pub mod redis;
 mod strategy;
+mod wait;
 
 pub use strategy::ReplicationStrategy;

@@ -61,6 +61,11 @@ pub trait ReplicationStrategy: Send + Sync + fmt::Debug {
     /// The server refused.
     async fn latest_transaction(&self, op: &Op) -> Result<String>;
 
+    /// What [`Self::latest_transaction`] says as the controller is told it: a text, where Python's agents have no other form.
+    fn transaction_on_wire(&self, transaction: String) -> Value {
+        Value::String(transaction)
+    }
+
     /// Whom this replica follows, and how far it has come: the greatest number of several replicas has lost least.
     ///
     /// # Errors

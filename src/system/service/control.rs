@@ -42,6 +42,8 @@ pub struct ServerCommand {
     pub args: Vec<String>,
     /// Account the server runs as.
     pub user: String,
+    /// True when it must be started as that; otherwise it is started by root and changes to it by itself.
+    pub started_as_user: bool,
     /// Directories that must exist and belong to `user` before the start, such as the socket's.
     pub run_dirs: Vec<Utf8PathBuf>,
     /// Directories agent and server share besides `run_dirs`: configuration, data volume, logs. A container the agent creates

@@ -3,7 +3,6 @@
 use super::dialect::Target;
 use super::host::Role;
 use super::memory::Memory;
-use super::progress::Wait;
 use super::server::Server;
 use super::start::{self, Start};
 use super::strategy::{MySqlReplication, Positioning, WAIT};
@@ -11,6 +10,7 @@ use super::tls;
 use crate::error::{Error, Result, ResultExt};
 use crate::model::{Overrides, ReplicaInfo, ReplicationUser};
 use crate::op::Op;
+use crate::strategies::replication::wait::Wait;
 
 /// See [`crate::strategies::replication::ReplicationStrategy::attach`].
 pub(super) async fn run(strategy: &MySqlReplication, op: &Op, info: &ReplicaInfo, config: Option<&Overrides>) -> Result<()> {

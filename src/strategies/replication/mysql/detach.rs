@@ -9,13 +9,14 @@ use super::gtid_position::GtidPosition;
 use super::gtid_set::GtidSet;
 use super::host::Role;
 use super::memory::{Handover, Memory};
-use super::progress::{Wait, errant};
+use super::progress::errant;
 use super::server::Server;
 use super::status::Following;
 use super::strategy::{MySqlReplication, Positioning, WAIT};
 use super::user;
 use crate::error::{Error, Result, ResultExt};
 use crate::op::Op;
+use crate::strategies::replication::wait::Wait;
 
 /// How long an instance that is detached for good may take to apply the rest. It need not.
 const GRACE: Duration = Duration::from_secs(30);

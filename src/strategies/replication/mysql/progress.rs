@@ -1,9 +1,5 @@
 //! Waiting for a replica: bounded, and saying how far it came.
 
-use std::time::Duration;
-
-use tokio::time::{Instant, Interval, MissedTickBehavior};
-
 use super::coordinates::Coordinates;
 use super::gtid_position::GtidPosition;
 use super::gtid_set::GtidSet;
@@ -11,38 +7,7 @@ use super::server::Server;
 use super::strategy::{MySqlReplication, Positioning, WAIT};
 use crate::error::{Error, Result};
 use crate::op::Op;
-
-/// Between two looks.
-const LOOK: Duration = Duration::from_millis(100);
-
-/// A wait that looks again and again, until its deadline.
-#[derive(Debug)]
-pub(super) struct Wait {
-    action: &'static str,
-    patience: Duration,
-    deadline: Instant,
-    ticks: Interval,
-}
-
-impl Wait {
-    pub(super) fn new(op: &Op, action: &'static str, at_most: Duration) -> Wait {
-        let patience = op.patience(at_most);
-        let mut ticks = tokio::time::interval(LOOK);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        Wait { action, patience, deadline: Instant::now() + patience, ticks }
-    }
-
-    /// Until the next look. `missing` is what the last one found missing, in words.
-    ///
-    /// # Errors
-    /// [`Error::Timeout`] with what is missing.
-    pub(super) async fn next(&mut self, op: &Op, missing: String) -> Result<()> {
-        if Instant::now() >= self.deadline {
-            return Err(Error::Timeout { action: self.action.to_owned(), after: self.patience, detail: missing });
-        }
-        op.until_cancelled(self.action, self.ticks.tick()).await.map(drop)
-    }
-}
+use crate::strategies::replication::wait::Wait;
 
 /// What a replica was asked to reach.
 enum Goal {

@@ -110,6 +110,7 @@ impl Docker {
     fn one_off_command(&self, existing: Option<&Container>, mark: &Mark, input: bool, command: CommandSpec) -> Result<CommandSpec> {
         let mut args = vec!["run".to_owned(), "--rm".to_owned(), "--network=host".to_owned(), format!("--env={}", mark.assignment())];
         args.extend(command.env_names().map(|name| format!("--env={name}")));
+        args.extend(command.user().map(|user| format!("--user={user}")));
         if input {
             args.push("--interactive".to_owned());
         }
@@ -126,17 +127,18 @@ impl Docker {
         // `docker run [options] --entrypoint=PROGRAM IMAGE ARGS`: an image's own entry point would do things of its own.
         let program = command.argv().first().copied().unwrap_or_default().to_owned();
         args.extend([format!("--entrypoint={program}"), image.to_owned()]);
-        Ok(command.replace_program("docker", args))
+        Ok(command.as_agent().replace_program("docker", args))
     }
 
     fn exec_command(&self, mark: &Mark, input: bool, command: CommandSpec) -> CommandSpec {
         let mut args = vec!["exec".to_owned(), format!("--env={}", mark.assignment())];
         args.extend(command.env_names().map(|name| format!("--env={name}")));
+        args.extend(command.user().map(|user| format!("--user={user}")));
         if input {
             args.push("--interactive".to_owned());
         }
         args.push(self.name().to_owned());
-        command.wrapped_by("docker", args)
+        command.as_agent().wrapped_by("docker", args)
     }
 
     /// The candidate that is in the image.
@@ -177,6 +179,7 @@ impl Docker {
             .arg(format!("--shm-size={SHM_SIZE}"))
             .arg(format!("--label={LABEL}={}", self.fingerprint(image)))
             .args(self.volumes()?)
+            .args(self.server.started_as_user.then(|| format!("--user={}", self.server.user)))
             .args([&format!("--entrypoint={program}"), image])
             .args(&self.server.args)
             .timeout(PULL.max(wait));

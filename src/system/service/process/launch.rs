@@ -30,8 +30,7 @@ impl ServerCommand {
         self.programs.iter().find(|path| path.is_file())
     }
 
-    /// Starts the server; its directories exist afterwards. The server changes to its own user itself.
-    /// `mark` goes into its environment.
+    /// Starts the server; its directories exist afterwards. `mark` goes into its environment.
     pub(super) fn launch(&self, mark: (&str, String)) -> Result<Launched> {
         let program = self.program().ok_or_else(|| self.missing())?;
         for directory in &self.run_dirs {
@@ -39,7 +38,9 @@ impl ServerCommand {
         }
         let log = self.open_log()?;
         let log_start = log.metadata().action(format!("read the size of {}", self.log_file))?.len();
-        let child = spawn_detached(&CommandSpec::new(program.as_str()).args(&self.args).env(mark.0, mark.1), log)?;
+        let command = CommandSpec::new(program.as_str()).args(&self.args).env(mark.0, mark.1);
+        let command = if self.started_as_user { command.as_user(&self.user) } else { command };
+        let child = spawn_detached(&command, log)?;
         let pid = child.id().and_then(|id| i32::try_from(id).ok());
         // Not reaped yet, so that its number is still its own even if it has ended.
         let process = pid.map_or_else(|| Err(Error::guest(format!("{program} ended before it was started"))), ServerProcess::of)?;

@@ -1,0 +1,63 @@
+//! [`Host`]: what the strategy needs of the guest it runs on.
+
+use std::fmt;
+
+use async_trait::async_trait;
+use secrecy::SecretString;
+use serde_json::Value;
+
+use crate::error::Result;
+use crate::model::Overrides;
+use crate::op::Op;
+use crate::system::redis::Client;
+
+/// A part an instance plays, and what of its configuration goes with that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// Others follow it.
+    Source,
+    /// It follows another one.
+    Replica,
+    /// Nobody may write to it.
+    ReadOnly,
+}
+
+/// The guest.
+#[async_trait]
+pub trait Host: Send + Sync + fmt::Debug {
+    /// Sessions with the server.
+    fn client(&self) -> &Client;
+
+    /// The address other guests reach this one at.
+    ///
+    /// # Errors
+    /// The guest has no network.
+    fn address(&self) -> Result<String>;
+
+    /// The server's port.
+    ///
+    /// # Errors
+    /// The configuration cannot be read.
+    fn port(&self) -> Result<u16>;
+
+    /// What the server wants to hear of those who log in.
+    ///
+    /// # Errors
+    /// The configuration cannot be read.
+    fn password(&self) -> Result<Option<SecretString>>;
+
+    /// Puts a role into the configuration and the running server: what is wanted, then what is required.
+    ///
+    /// # Errors
+    /// The server refuses something; the configuration is as it was.
+    async fn take_role(&self, op: &Op, role: Role, wanted: Option<&Overrides>, required: &[(&str, Value)]) -> Result<()>;
+
+    /// Takes a role back out of both.
+    ///
+    /// # Errors
+    /// The configuration cannot be written.
+    async fn drop_role(&self, op: &Op, role: Role) -> Result<()>;
+
+    /// The end of the server's log, for an error.
+    async fn log_tail(&self, op: &Op) -> String;
+}

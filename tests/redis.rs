@@ -1,0 +1,19 @@
+//! Redis against real servers: this machine's redis-server, controlled as `service_control = process` does.
+
+#![expect(clippy::unwrap_used, reason = "a test ends where an expectation fails")]
+
+#[path = "redis/support.rs"]
+mod support;
+
+#[path = "redis/backup.rs"]
+mod backup;
+#[path = "redis/cluster.rs"]
+mod cluster;
+#[path = "redis/configuration.rs"]
+mod configuration;
+#[path = "redis/prepare.rs"]
+mod prepare;
+#[path = "redis/replication.rs"]
+mod replication;
+#[path = "redis/root.rs"]
+mod root;
