@@ -122,7 +122,7 @@ fn nobody_waits_while_a_backup_is_made() {
         let finished = back_up(&source).await.unwrap();
         done.cancel();
         let (count, longest) = client.await.unwrap();
-        println!("{count} writes during the backup, the longest took {longest:?}");
+        tracing::info!(count, ?longest, "writes during the backup");
         // What is stored is what was there at one moment: some of the writes, and the server has all of them.
         assert!(count > 1 && source.ask(&["GET", "counter"]).await == count.to_string());
         // The server's one blocking answer would be SAVE: it has done none.

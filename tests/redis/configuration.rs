@@ -89,7 +89,10 @@ fn what_is_taken_at_the_start_only_waits_for_one() {
         groups(&guest).update(&guest.op, &group, false).await.unwrap();
         groups(&guest).apply(&guest.op, &group).await.unwrap();
         assert_eq!((guest.parameter("tcp-backlog").await.as_str(), guest.parameter("timeout").await.as_str()), ("511", "5"));
+        let status = guest.manager.status().probe(&guest.op).await;
+        assert_eq!(status, trove_guestagent::model::ServiceStatus::RestartRequired);
         restart(&guest).await;
+        assert_eq!(guest.manager.status().probe(&guest.op).await, trove_guestagent::model::ServiceStatus::Running);
         assert_eq!(guest.parameter("tcp-backlog").await, "99");
         guest.remove().await;
     });

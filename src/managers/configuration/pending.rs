@@ -4,7 +4,9 @@ use camino::Utf8PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::op::Op;
 use crate::system::files;
+use crate::system::service::{ServiceControl, UnitState};
 
 /// What of a configuration waits for the server's next start. Kept in the state folder: neither the agent's end nor the guest's makes it untrue.
 #[derive(Debug)]
@@ -41,6 +43,21 @@ impl Pending {
         let text =
             serde_json::to_vec(&note).map_err(|error| Error::guest(format!("cannot write down what waits for a restart: {error}")))?;
         files::write_atomic(&self.file, &text, 0o600, None)
+    }
+
+    /// Notes what the running server takes at its next start only, if it runs.
+    ///
+    /// # Errors
+    /// The service manager cannot be asked, or the note cannot be written.
+    pub async fn require_of(&self, op: &Op, service: &dyn ServiceControl, variables: &[String]) -> Result<()> {
+        if variables.is_empty() {
+            return Ok(());
+        }
+        tracing::info!(variables = variables.join(", "), "these take effect when the database is restarted");
+        match service.state(op).await? {
+            UnitState::Running { pid } => self.require(pid, variables),
+            _ => Ok(()),
+        }
     }
 
     /// The server is being started: it reads all of its configuration.

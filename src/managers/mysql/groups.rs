@@ -92,15 +92,7 @@ impl Groups {
 
     /// Notes what the server takes at its next start.
     async fn require_restart(&self, op: &Op, waiting: &[String]) -> Result<()> {
-        if waiting.is_empty() {
-            return Ok(());
-        }
-        tracing::info!(variables = waiting.join(", "), "these take effect when the database is restarted");
-        let pid = match self.service.state(op).await? {
-            UnitState::Running { pid } => pid,
-            _ => return Ok(()),
-        };
-        self.pending.require(pid, waiting)
+        self.pending.require_of(op, &*self.service, waiting).await
     }
 
     /// Puts options of the agent's own into a layer (none: removes it) and brings the running server in line with it: all of it, or nothing. Returns

@@ -75,9 +75,7 @@ impl ConfigGroups for Groups {
                 "the server takes '{name}' at its start only, and the instance's configuration group does not have it: put it there, and restart the database"
             )));
         }
-        if !waiting.is_empty() {
-            tracing::info!(directives = waiting.join(", "), "these take effect when the database is restarted");
-        }
+        self.running.pending.require_of(op, &*self.running.service, &waiting).await?;
         self.running.configuration.forget_password()
     }
 }

@@ -19,7 +19,7 @@ use super::root::Root;
 use super::running::Running;
 use super::server::RedisServer;
 use crate::error::{Error, Result, ResultExt};
-use crate::managers::configuration::{COMMON, Group};
+use crate::managers::configuration::{COMMON, Group, Pending};
 use crate::managers::lifecycle::Lifecycle;
 use crate::managers::restoring::HalfRestored;
 use crate::managers::{Backups, ConfigGroups, DatastoreManager, Deps, Descriptor, Owner, RedisCluster, RootAccess, StatusProbe};
@@ -63,9 +63,10 @@ impl RedisManager {
             wait,
         });
         let client = Client::new(Arc::<Configuration>::clone(&configuration));
+        let pending = Arc::new(Pending::new(&layout.state_dir));
         let server = Arc::new(RedisServer { client: client.clone(), configuration: Arc::clone(&configuration) });
-        let lifecycle = Arc::new(Lifecycle::new(Arc::clone(&service), server, owner.clone(), wait));
-        let running = Running { client: client.clone(), service: Arc::clone(&service), configuration: Arc::clone(&configuration) };
+        let lifecycle = Arc::new(Lifecycle::new(Arc::clone(&service), server, owner.clone(), wait).telling(Arc::clone(&pending)));
+        let running = Running { client: client.clone(), service: Arc::clone(&service), configuration: Arc::clone(&configuration), pending };
         let roles = Arc::new(Roles { running: running.clone(), lifecycle: Arc::clone(&lifecycle) });
         let strategy = deps.settings.datastore.replication_strategy.as_deref().unwrap_or(RedisSyncReplication::NAME);
         RedisManager {

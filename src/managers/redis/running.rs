@@ -9,7 +9,7 @@ use super::configuration::{Change, Conf, Configuration};
 use super::directives::Directives;
 use crate::codec::{Document, RedisConf};
 use crate::error::{Error, Result};
-use crate::managers::configuration::Group;
+use crate::managers::configuration::{Group, Pending};
 use crate::op::Op;
 use crate::system::redis::{Client, Session};
 use crate::system::service::{ServiceControl, UnitState};
@@ -34,6 +34,7 @@ pub(super) struct Running {
     pub(super) client: Client,
     pub(super) service: Arc<dyn ServiceControl>,
     pub(super) configuration: Arc<Configuration>,
+    pub(super) pending: Arc<Pending>,
 }
 
 /// Directives as `CONFIG SET` wants them: all arguments of all lines.
@@ -96,10 +97,7 @@ impl Running {
         let settable = names.iter().filter(|name| !BY_COMMAND.contains(&name.as_str()));
         let wanted = settable.filter_map(|name| Some((name.clone(), Running::target(change, &merged, name)?))).collect();
         let waiting = self.set(op, wanted).await?;
-        if !waiting.is_empty() {
-            tracing::info!(directives = waiting.join(", "), "these take effect when the database is restarted");
-        }
-        Ok(())
+        self.pending.require_of(op, &*self.service, &waiting).await
     }
 
     /// Writes a layer of the agent's own (none: removes it), and brings the running server in line with it.

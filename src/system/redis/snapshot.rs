@@ -170,10 +170,12 @@ mod tests {
     #[tokio::test]
     async fn both_framings_give_the_data_and_nothing_else() {
         let mark = "0123456789abcdef0123456789abcdef01234567";
-        let text = format!("\n\n$EOF:{mark}\r\nREDIS0010 and {} so on{mark}", &mark[..39]);
+        // Nearly a mark.
+        let data = format!("REDIS0010 and {} so on", mark.trim_end_matches('7'));
+        let text = format!("\n\n$EOF:{mark}\r\n{data}{mark}");
         let (got, count) = taken(text.as_bytes()).await.unwrap();
-        assert_eq!(String::from_utf8(got).unwrap(), format!("REDIS0010 and {} so on", &mark[..39]));
-        assert_eq!(count, 61);
+        assert_eq!(String::from_utf8(got).unwrap(), data);
+        assert_eq!(count, data.len() as u64);
         assert_eq!(taken(b"$9\r\nREDIS0010").await.unwrap(), (b"REDIS0010".to_vec(), 9));
         assert_eq!(taken(b"$0\r\n").await.unwrap(), (Vec::new(), 0));
     }
