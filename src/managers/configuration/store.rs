@@ -107,3 +107,67 @@ impl Store {
         files::replace(path, &bytes, self.mode, self.owner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::super::Group;
+    use super::*;
+    use crate::codec::{OptionFile, RedisConf};
+
+    fn store(directory: &tempfile::TempDir, style: Style) -> Store {
+        let root = Utf8PathBuf::from_path_buf(directory.path().to_owned()).unwrap();
+        Store { main_file: root.join("main.conf"), directory: root.join("changes"), extension: "conf", style, mode: 0o640, owner: None }
+    }
+
+    #[test]
+    fn one_file_is_made_of_all_layers_and_the_base_is_kept() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = store(&directory, Style::Merge);
+        let base = "# base \u{e9}\nport 6379\nsave 900 1\nsave 300 10";
+        fs::write(&store.main_file, base).unwrap();
+        fs::set_permissions(&store.main_file, fs::Permissions::from_mode(0o600)).unwrap();
+        let before = store.read::<RedisConf>().unwrap();
+        let mut after = before.clone();
+        after.set_change(Group::User, "common", RedisConf::parse("maxmemory 5\nport 1\n"));
+        after.set_change(Group::System, "common", RedisConf::parse("port 7000\n"));
+        store.write(&before, &after).unwrap();
+        let main = || fs::read_to_string(&store.main_file).unwrap();
+        assert_eq!(main(), "# base \u{e9}\nport 7000\nsave 900 1\nsave 300 10\nmaxmemory 5\n");
+        assert_eq!(fs::metadata(&store.main_file).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(store.read::<RedisConf>().unwrap(), after);
+        // Cut short after any of its files, the same change made again completes.
+        fs::write(&store.main_file, base).unwrap();
+        store.write(&store.read::<RedisConf>().unwrap(), &after).unwrap();
+        assert!(main().contains("port 7000"));
+        store.write(&after, &before).unwrap();
+        assert_eq!(main(), base);
+        assert_eq!(fs::read_dir(&store.directory).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn included_files_are_written_where_they_differ() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = store(&directory, Style::Include);
+        let before = store.read::<OptionFile>().unwrap();
+        let mut after = before.clone();
+        after.base = OptionFile::parse("[mysqld]\na = 1\n");
+        after.set_change(Group::User, "common", OptionFile::parse("[mysqld]\na = 2\n"));
+        store.write(&before, &after).unwrap();
+        let user = store.directory.join("20-user-001-common.conf");
+        assert_eq!(fs::metadata(&user).unwrap().permissions().mode() & 0o777, 0o640);
+        // What is not the agent's stays, and is read.
+        fs::write(store.directory.join("zz.conf"), b"[mysqld]\n# \xff\n").unwrap();
+        fs::write(store.directory.join("zz.txt"), b"x").unwrap();
+        let now = store.read::<OptionFile>().unwrap();
+        assert_eq!(now.changes().map(|(stem, _)| stem).collect::<Vec<_>>(), ["20-user-001-common", "zz"]);
+        let mut without = now.clone();
+        without.remove_change(Group::User, "common");
+        store.write(&now, &without).unwrap();
+        assert!(!user.exists());
+        assert_eq!(fs::read(store.directory.join("zz.conf")).unwrap(), b"[mysqld]\n# \xff\n");
+        assert_eq!(fs::read_to_string(&store.main_file).unwrap(), "[mysqld]\na = 1\n");
+    }
+}
