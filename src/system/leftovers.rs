@@ -22,10 +22,16 @@ const REST: char = '/';
 const GONE: Duration = Duration::from_secs(5);
 const LOOK: Duration = Duration::from_millis(20);
 
-/// Identity of this process.
+/// The namespace in which this process has its number, and its identity there: a guest that is a container is seen from its host, too, and its agent is
+/// none of the host's.
 fn own() -> &'static str {
     static OWN: OnceLock<String> = OnceLock::new();
-    OWN.get_or_init(|| identity(std::process::id().cast_signed()).unwrap_or_default())
+    OWN.get_or_init(|| format!("{}{REST}{}", namespace(), identity(std::process::id().cast_signed()).unwrap_or_default()))
+}
+
+/// `/proc/self/ns/pid`, such as `pid:[4026531836]`.
+pub(in crate::system) fn namespace() -> String {
+    std::fs::read_link("/proc/self/ns/pid").unwrap_or_default().to_string_lossy().into_owned()
 }
 
 /// The variable that a child of this agent gets: one that outlives it is found by that.
@@ -85,8 +91,9 @@ pub fn kill_marked(assignment: &str) {
 
 /// True for the variable of a child whose agent has ended.
 fn is_orphaned(variable: &[u8]) -> bool {
-    let agent = std::str::from_utf8(variable).ok().and_then(|text| text.strip_prefix(OPERATION)?.strip_prefix('='));
-    let Some((agent, _)) = agent.and_then(|value| value.split_once(REST)) else { return false };
+    let mark = std::str::from_utf8(variable).ok().and_then(|text| text.strip_prefix(OPERATION)?.strip_prefix('='));
+    let Some((space, rest)) = mark.and_then(|mark| mark.split_once(REST)) else { return false };
+    let Some((agent, _)) = rest.split_once(REST).filter(|_| space == namespace()) else { return false };
     let pid = agent.split('-').next().and_then(|pid| pid.parse().ok());
     pid.is_some_and(|pid| identity(pid).as_deref() != Some(agent))
 }
@@ -117,10 +124,13 @@ mod tests {
     fn only_children_of_agents_that_have_ended_are_orphans() {
         let alive = format!("{OPERATION}={}{REST}", own());
         assert!(!is_orphaned(alive.as_bytes()));
-        let (pid, rest) = own().split_once('-').unwrap();
-        for orphan in [format!("{OPERATION}={pid}-1{rest}{REST}x"), format!("{OPERATION}=4194304-1-b{REST}")] {
+        let (space, pid) = (namespace(), std::process::id());
+        for orphan in [format!("{OPERATION}={space}{REST}{pid}-1-b{REST}x"), format!("{OPERATION}={space}{REST}4194304-1-b{REST}")] {
             assert!(is_orphaned(orphan.as_bytes()), "{orphan}");
         }
+        // Of an agent in a container, whose process has this number there.
+        let elsewhere = format!("{OPERATION}=pid:[1]{REST}{pid}-1-b{REST}");
+        assert!(!is_orphaned(elsewhere.as_bytes()));
         for other in ["PATH=/bin", "TROVE_GUESTAGENT_OPERATION=", "TROVE_GUESTAGENT_OPERATION=x/y"] {
             assert!(!is_orphaned(other.as_bytes()), "{other}");
         }

@@ -162,7 +162,7 @@ impl Records {
 
     /// `NAME=VALUE` in the environment of the server that belongs to these records.
     pub(super) fn mark(&self) -> (&'static str, String) {
-        ("TROVE_GUESTAGENT_SERVER", self.state_dir.to_string())
+        ("TROVE_GUESTAGENT_SERVER", format!("{} {}", self.state_dir, leftovers::namespace()))
     }
 
     /// A server of ours that runs without a record: the agent ended between starting it and writing that down.
