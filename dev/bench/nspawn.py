@@ -14,6 +14,9 @@ from .network import BRIDGE
 from .session import Session
 from .waiting import wait_until
 
+# The first process is gone when all others are, a database that writes to a busy disk among them.
+END_SECONDS = 60.0
+
 
 class Container:
     """`command` is empty for a machine with an init of its own, else what runs in its place."""
@@ -84,7 +87,7 @@ class Container:
             return
         pid = self.leader()
         if pid is not None:
-            kill_pid(pid)
+            kill_pid(pid, END_SECONDS)
         self._child.stop(grace=20)
         self._child = None
         self._cgroup.remove()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,12 +16,11 @@ LARGEST_FILE = 50 * 1024 * 1024
 def search_and_end(*servers: Server) -> None:
     """Powers guests off that nobody needs any more, after a search; those that are off already are left alone."""
     running = [server for server in servers if server.guest.container.running]
-    try:
+    with contextlib.ExitStack() as ends:
+        for server in running:
+            ends.callback(server.guest.container.stop)
         for server in running:
             search(server)
-    finally:
-        for server in running:
-            server.guest.container.stop()
 
 
 def search(server: Server) -> None:
