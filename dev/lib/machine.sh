@@ -10,11 +10,7 @@ DEMO_PACKAGES=(
     iproute2 util-linux e2fsprogs xfsprogs rsync
     swift-proxy swift-account swift-container swift-object memcached
 )
-<<<<<<< HEAD
 TEST_PACKAGES=("${DEMO_PACKAGES[@]}" keystone python3-keystonemiddleware git iptables docker.io mariadb-server mariadb-backup redis-server postgresql dnf rpm createrepo-c)
-=======
-TEST_PACKAGES=("${DEMO_PACKAGES[@]}" keystone python3-keystonemiddleware git iptables docker.io mariadb-server mariadb-backup redis-server dnf rpm createrepo-c)
->>>>>>> 320131f (redis: a second datastore, with backups, replication and clusters)
 
 # install_packages NAME...: installs what is missing, without letting any package start a server.
 install_packages() {
