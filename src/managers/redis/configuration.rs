@@ -61,7 +61,7 @@ pub(super) struct Change {
 pub(super) fn layer<'a>(directives: impl IntoIterator<Item = (&'a str, Value)>) -> Result<RedisConf> {
     let mut document = RedisConf::parse("");
     for (name, value) in directives {
-        document.set(&[name], &value)?;
+        document.set_directive(name, &value)?;
     }
     Ok(document)
 }

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::codec::{Document, RedisConf};
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// Directives with several arguments: a text for them is cut into words; for any other it is one argument.
 const SEVERAL: &[&str] = &["bind", "bind-source-addr", "client-output-buffer-limit", "oom-score-adj-values", "save", "user"];
@@ -53,6 +53,10 @@ impl Directives for RedisConf {
     }
 
     fn set_directive(&mut self, name: &str, value: &Value) -> Result<()> {
+        // The server's texts end there (src/config.c: `stringConfigSet`).
+        if value.to_string().contains("\\u0000") {
+            return Err(Error::invalid(format!("the value of '{}' holds a null character", name.escape_debug())));
+        }
         let lower = name.to_ascii_lowercase();
         let words: Vec<String> = match value {
             // An empty text is an argument: `save ""`.
