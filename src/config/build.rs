@@ -195,6 +195,7 @@ fn volume_settings(reader: &mut Reader<'_>) -> VolumeSettings {
         format_timeout: reader.seconds(DEFAULT, "volume_format_timeout"),
         mount_options: reader.text_or_empty(DEFAULT, "mount_options"),
         num_tries: reader.number(DEFAULT, "num_tries"),
+        readahead: reader.optional_number(DATASTORE, "readahead_size"),
     }
 }
 

@@ -243,6 +243,8 @@ pub const OPTIONS: &[OptionSpec] = &[
     rabbit("enable_cancel_on_failover", Bool).default("false").doc("T Z M", "Consume with `x-cancel-on-ha-failover`."),
     datastore("mount_point", Path).doc("K T Z M", "Where the data volume is mounted; the datastore's own place when not set."),
     datastore("device_path", Path).doc("K T Z M", "Block device of the data volume, for this datastore."),
+    datastore("readahead_size", Int(0, 1 << 20))
+        .doc("K T Z M", "Read-ahead of the data volume, in sectors of 512 bytes; the kernel's own when not set. Trove has it for Vertica."),
     datastore("ignore_users", List)
         .aliases(&[(DEFAULT, "ignore_users")])
         .aliases_for(LISTS_IN_DEFAULT)

@@ -245,6 +245,8 @@ pub struct VolumeSettings {
     pub mount_options: String,
     /// `num_tries`: attempts to see the device.
     pub num_tries: u32,
+    /// `readahead_size`, in sectors of 512 bytes; the kernel's own when `None`.
+    pub readahead: Option<u32>,
 }
 
 /// Rules about accounts and databases.

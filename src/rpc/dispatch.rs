@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use camino::Utf8PathBuf;
 use secrecy::ExposeSecret;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -244,14 +245,17 @@ impl Dispatcher {
             PreUpgrade(_) => Ok(json!({})),
             GetFilesystemStats(_) => self.filesystem_stats(),
             MountVolume(args) => {
-                let mount_point = args.mount_point.unwrap_or_else(|| self.manager.mount_point());
-                done(self.volume(args.device_path).mount(op, &mount_point, false).await)
+                let (volume, mount_point) = self.volume(args.device_path, args.mount_point);
+                done(volume.of_mount_point(op, &mount_point).await?.mount(op, &mount_point, false).await)
             }
             UnmountVolume(args) => {
-                let mount_point = args.mount_point.unwrap_or_else(|| self.manager.mount_point());
-                done(self.volume(args.device_path).unmount(op, &mount_point).await)
+                let (volume, mount_point) = self.volume(args.device_path, args.mount_point);
+                done(volume.release(op, &mount_point).await)
             }
-            ResizeFs(args) => done(self.volume(args.device_path).resize(op, args.online).await),
+            ResizeFs(args) => {
+                let (volume, mount_point) = self.volume(args.device_path, args.mount_point);
+                done(volume.of_mount_point(op, &mount_point).await?.resize(op, args.online).await)
+            }
             GetHwinfo(_) => to_value(facts::hwinfo()?),
             GetDiagnostics(_) => to_value(facts::diagnostics()?),
             UpdateOverrides(args) => self.reported(ConfigGroups::update(config()?, op, &args.overrides, args.remove).await),
@@ -337,6 +341,7 @@ impl Dispatcher {
     async fn restart(&self, op: &Op) -> Result<Value> {
         let _quiet = self.status.quiet();
         self.manager.stop(op).await?;
+        self.bring_volume_back(op).await?;
         self.manager.start(op).await?;
         done(self.status.apply(&Event::DatabaseStarts))
     }
@@ -353,6 +358,7 @@ impl Dispatcher {
     async fn start_with_configuration(&self, op: &Op, config_contents: &str) -> Result<Value> {
         let _quiet = self.status.quiet();
         self.manager.stop(op).await?;
+        self.bring_volume_back(op).await?;
         self.manager.start_with_configuration(op, config_contents).await?;
         self.manager.service().set_enabled(op, true).await?;
         done(self.status.apply(&Event::DatabaseStarts))
@@ -367,9 +373,18 @@ impl Dispatcher {
         Ok(stats)
     }
 
-    fn volume(&self, device: Option<camino::Utf8PathBuf>) -> Volume {
+    /// The volume and its mount point; what the request does not name is as configured.
+    fn volume(&self, device: Option<Utf8PathBuf>, mount_point: Option<Utf8PathBuf>) -> (Volume, Utf8PathBuf) {
         let device = device.unwrap_or_else(|| self.settings.volume.device_path.clone());
-        Volume::new(device, &self.settings.volume, self.prepare.commands.clone())
+        let volume = Volume::new(device, &self.settings.volume, self.prepare.commands.clone());
+        (volume, mount_point.unwrap_or_else(|| self.manager.mount_point()))
+    }
+
+    /// Sees to it that the volume is there before the server starts: the task manager asks for a restart also where it has given up between
+    /// unmounting and mounting.
+    async fn bring_volume_back(&self, op: &Op) -> Result<()> {
+        let (volume, mount_point) = self.volume(None, None);
+        volume.bring_back(op, &mount_point).await.map(drop)
     }
 }
 

@@ -6,12 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use camino::{Utf8Path, Utf8PathBuf};
+use tokio_util::sync::CancellationToken;
 
 use super::aside::Aside;
-use super::content::{Content, FileSystem, probe};
+use super::content::{Content, FileSystem, Probed, holding, probe};
 use super::fstab::{self, FstabEntry};
-use super::mounts::DeviceNumber;
-use super::{holders, mounts};
+use super::mounts::{self, DeviceNumber};
 use crate::config::VolumeSettings;
 use crate::error::{Error, Result, ResultExt};
 use crate::op::Op;
@@ -20,7 +20,7 @@ use crate::system::command::{CommandOutput, CommandRunner, CommandSpec};
 /// Between two attempts to see the device.
 const ATTEMPT_INTERVAL: Duration = Duration::from_secs(1);
 /// How long mounting and unmounting may take: both may replay or write a journal.
-const MOUNT_TIMEOUT: Duration = Duration::from_secs(300);
+pub(super) const MOUNT_TIMEOUT: Duration = Duration::from_secs(300);
 /// How long a check of a file system may take.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(3600);
 
@@ -51,6 +51,23 @@ pub struct Volume {
     commands: Arc<dyn CommandRunner>,
 }
 
+/// `num_tries` of them, a second apart; the first is at once.
+#[derive(Debug)]
+pub(super) struct Attempts {
+    ticks: tokio::time::Interval,
+    left: u32,
+}
+
+impl Attempts {
+    /// Waits for the next one; false when there is none.
+    pub(super) async fn next(&mut self, op: &Op) -> Result<bool> {
+        let Some(left) = self.left.checked_sub(1) else { return Ok(false) };
+        self.left = left;
+        op.until_cancelled("wait for the data volume", self.ticks.tick()).await?;
+        Ok(true)
+    }
+}
+
 impl Volume {
     /// The volume `device` (a request's `device_path`, or the setting's).
     pub fn new(device: impl Into<Utf8PathBuf>, settings: &VolumeSettings, commands: Arc<dyn CommandRunner>) -> Self {
@@ -73,12 +90,34 @@ impl Volume {
         self.commands.run(op, command).await
     }
 
-    pub(super) async fn content(&self, op: &Op) -> Result<Content> {
+    pub(super) async fn probe(&self, op: &Op) -> Result<Probed> {
         probe(op, self.commands.as_ref(), self.device.as_str()).await
     }
 
+    pub(super) async fn content(&self, op: &Op) -> Result<Content> {
+        Ok(self.probe(op).await?.content)
+    }
+
+    /// Paths of the devices that hold the file system `uuid`.
+    pub(super) async fn devices_holding(&self, op: &Op, uuid: &str) -> Result<Vec<String>> {
+        holding(op, self.commands.as_ref(), uuid).await
+    }
+
+    /// The same settings for another device.
+    pub(super) fn on(&self, device: impl Into<Utf8PathBuf>) -> Volume {
+        Volume { device: device.into(), ..self.clone() }
+    }
+
+    pub(super) fn fstab(&self) -> &Utf8Path {
+        &self.fstab
+    }
+
+    pub(super) fn settings(&self) -> &VolumeSettings {
+        &self.settings
+    }
+
     /// Device number, or `None` when there is no such block device.
-    fn number(&self) -> Result<Option<DeviceNumber>> {
+    pub(super) fn number(&self) -> Result<Option<DeviceNumber>> {
         match fs::metadata(&self.device) {
             Ok(metadata) if metadata.file_type().is_block_device() => Ok(Some(DeviceNumber::new(metadata.rdev()))),
             Ok(_) => Err(Error::guest(format!("{} is not a block device: is device_path right?", self.device))),
@@ -88,7 +127,7 @@ impl Volume {
     }
 
     /// True when the device is there and has a size; one that is being attached has a node first.
-    fn is_ready(&self) -> Result<bool> {
+    pub(super) fn is_ready(&self) -> Result<bool> {
         let Some(DeviceNumber { major, minor }) = self.number()? else { return Ok(false) };
         let size = fs::read_to_string(format!("/sys/dev/block/{major}:{minor}/size")).unwrap_or_default();
         Ok(size.trim().parse::<u64>().is_ok_and(|sectors| sectors > 0))
@@ -99,15 +138,19 @@ impl Volume {
     /// # Errors
     /// It is not, or it is no block device.
     pub async fn wait_for_device(&self, op: &Op) -> Result<()> {
-        let tries = self.settings.num_tries.max(1);
-        let mut ticks = tokio::time::interval(ATTEMPT_INTERVAL);
-        for _ in 0..tries {
-            op.until_cancelled("wait for the data volume", ticks.tick()).await?;
+        let mut attempts = self.attempts();
+        while attempts.next(op).await? {
             if self.is_ready()? {
                 return Ok(());
             }
         }
+        let tries = self.settings.num_tries;
         Err(Error::guest(format!("Device '{}' is not ready: it was not there in {tries} attempts; is the volume attached?", self.device)))
+    }
+
+    /// Looks at a device that may still be on its way.
+    pub(super) fn attempts(&self) -> Attempts {
+        Attempts { ticks: tokio::time::interval(ATTEMPT_INTERVAL), left: self.settings.num_tries.max(1) }
     }
 
     /// Where the device is mounted, newest first. Empty when it is not there.
@@ -159,8 +202,15 @@ impl Volume {
             .args(&self.settings.format_options)
             .arg(&self.device)
             .timeout(self.settings.format_timeout);
-        self.run(op, mkfs).await.action(format!("format {}", self.device))?;
-        Ok(())
+        let made = self.run(op, mkfs).await.action(format!("format {}", self.device));
+        if made.is_err() {
+            // It was blank. Half a file system would be taken for somebody's data the next time, and could not be mounted either.
+            let blank = CommandSpec::new("wipefs").args(["--all", "--quiet"]).arg(&self.device);
+            if let Err(error) = self.run(&Op::internal(CancellationToken::new()), blank).await {
+                tracing::warn!(device = %self.device, %error, "failed to blank a device that could not be formatted");
+            }
+        }
+        made.map(drop)
     }
 
     /// True when its file system has nothing on it but `lost+found`.
@@ -200,8 +250,9 @@ impl Volume {
     pub async fn mount(&self, op: &Op, mount_point: &Utf8Path, persist: bool) -> Result<()> {
         self.wait_for_device(op).await?;
         fs::create_dir_all(mount_point).action(format!("create {mount_point}"))?;
+        let Probed { content, uuid } = self.probe(op).await?;
         // As it is, not as the setting says: the file system may be older than the setting.
-        let fstype = match self.content(op).await? {
+        let fstype = match content {
             Content::FileSystem(filesystem) => filesystem.name().to_owned(),
             _ => self.settings.fstype.clone(),
         };
@@ -217,38 +268,13 @@ impl Volume {
                 self.run(op, mount).await.action(format!("mount {} at {mount_point}", self.device))?;
             }
         }
+        if let Err(error) = self.set_readahead(op).await {
+            tracing::warn!(%error, "the volume is mounted with the kernel's own read-ahead");
+        }
         if persist {
             let options = self.settings.mount_options.clone();
-            let entry = FstabEntry { device: self.device.clone(), mount_point: mount_point.to_owned(), fstype, options };
+            let entry = FstabEntry { uuid, device: self.device.clone(), mount_point: mount_point.to_owned(), fstype, options };
             fstab::set(&self.fstab, &entry)?;
-        }
-        Ok(())
-    }
-
-    /// Unmounts `mount_point`; nothing mounted there is fine.
-    ///
-    /// # Errors
-    /// Busy: with the processes that hold it.
-    pub async fn unmount(&self, op: &Op, mount_point: &Utf8Path) -> Result<()> {
-        let Some(mount) = mounts::at(mount_point)? else { return Ok(()) };
-        let umount = CommandSpec::new("umount").args(["--", mount.point.as_str()]).timeout(MOUNT_TIMEOUT);
-        match self.run(op, umount).await {
-            Err(Error::Command { status, stderr, .. }) => {
-                let holders = tokio::task::spawn_blocking(move || holders::describe(mount.device)).await.unwrap_or_default();
-                let holders = if holders.is_empty() { String::new() } else { format!("; in use by {holders}") };
-                Err(Error::guest(format!("failed to unmount {mount_point}: umount ({status}): {}{holders}", stderr.trim())))
-            }
-            other => other.map(|_| ()),
-        }
-    }
-
-    /// Unmounts the device wherever it is mounted.
-    ///
-    /// # Errors
-    /// Those of [`Self::unmount`].
-    pub async fn unmount_all(&self, op: &Op) -> Result<()> {
-        for mount_point in self.mount_points()? {
-            self.unmount(op, &mount_point).await?;
         }
         Ok(())
     }

@@ -8,8 +8,11 @@ mod content;
 mod device;
 mod fstab;
 mod holders;
+mod identity;
 mod migrate;
 mod mounts;
+mod readahead;
+mod release;
 mod resize;
 mod stats;
 

@@ -35,8 +35,8 @@ pub(super) struct Mount {
     pub(super) source: String,
 }
 
-/// Undoes the octal escapes of blanks and backslashes. `None` for a name that is not UTF-8.
-fn unescape(text: &str) -> Option<String> {
+/// Undoes the octal escapes of blanks and backslashes (fstab(5) has the same). `None` for a name that is not UTF-8.
+pub(super) fn unescape(text: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((&byte, after)) = rest.split_first() {
@@ -58,10 +58,15 @@ fn parse_line(line: &str) -> Option<Mount> {
 }
 
 /// Everything mounted in the agent's mount namespace, oldest first.
-pub(super) fn all() -> Result<Vec<Mount>> {
+fn all() -> Result<Vec<Mount>> {
     let path = "/proc/self/mountinfo";
     let text = std::fs::read_to_string(path).action(format!("read {path}"))?;
     Ok(text.lines().filter_map(parse_line).collect())
+}
+
+/// True when a text like `/proc/PID/mountinfo` has the device.
+pub(super) fn names_device(mountinfo: &str, device: DeviceNumber) -> bool {
+    mountinfo.lines().filter_map(parse_line).any(|mount| mount.device == device)
 }
 
 /// What is mounted at `point`: the topmost, which is what programs see.
@@ -74,6 +79,16 @@ pub(super) fn at(point: &Utf8Path) -> Result<Option<Mount>> {
 /// Where a device is mounted, newest first: the order to unmount in.
 pub(super) fn of_device(device: DeviceNumber) -> Result<Vec<Utf8PathBuf>> {
     Ok(all()?.into_iter().rev().filter(|mount| mount.device == device).map(|mount| mount.point).collect())
+}
+
+/// True for the device that the guest itself runs from.
+pub(super) fn is_root(device: DeviceNumber) -> Result<bool> {
+    Ok(at(Utf8Path::new("/"))?.is_some_and(|root| root.device == device))
+}
+
+/// Something mounted in a directory below `point`: it has to go first.
+pub(super) fn below(point: &Utf8Path) -> Result<Option<Mount>> {
+    Ok(all()?.into_iter().rfind(|mount| mount.point != point && mount.point.starts_with(point)))
 }
 
 #[cfg(test)]

@@ -54,10 +54,11 @@ impl Volume {
             match checked.code {
                 OPERATIONAL_ERROR if attempt < ATTEMPTS && !self.mount_points()?.is_empty() => {}
                 OPERATIONAL_ERROR => {
+                    let holders = self.mounted_elsewhere().await?;
                     return Err(Error::Command {
                         program: "e2fsck".to_owned(),
                         status: format!("exit status: {OPERATIONAL_ERROR}"),
-                        stderr: [checked.stdout.trim(), checked.stderr.trim()].join("; "),
+                        stderr: [checked.stdout.trim(), checked.stderr.trim(), &holders].join("; "),
                     });
                 }
                 _ => return self.grow_ext(op).await,

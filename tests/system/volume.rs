@@ -5,10 +5,29 @@ use std::time::Duration;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use trove_guestagent::config::VolumeSettings;
-use trove_guestagent::system::command::{CommandRunner, CommandSpec, SystemCommands};
+use trove_guestagent::system::command::{CommandRunner, CommandSpec, SystemCommands, spawn_detached};
 use trove_guestagent::volume::{Existing, FileSystem, Formatted, Volume, filesystem_stats};
 
-use super::support::{op, run, scratch};
+use super::support::{op, run, scratch, wait_until};
+
+fn write_at(device: &str, offset: u64, bytes: &[u8]) {
+    use std::os::unix::fs::FileExt;
+    let device = std::fs::OpenOptions::new().write(true).open(device).unwrap();
+    device.write_all_at(bytes, offset).unwrap();
+    device.sync_all().unwrap();
+}
+
+fn settings(device: &str, fstype: &str) -> VolumeSettings {
+    VolumeSettings {
+        device_path: device.into(),
+        fstype: fstype.to_owned(),
+        format_options: if fstype == "xfs" { Vec::new() } else { vec!["-m".to_owned(), "5".to_owned()] },
+        format_timeout: Duration::from_secs(120),
+        mount_options: "defaults,noatime".to_owned(),
+        num_tries: 2,
+        readahead: None,
+    }
+}
 
 /// A block device of the test's own.
 struct Disk {
@@ -24,15 +43,7 @@ impl Disk {
         let image = dir.join("image");
         run(&["truncate", "-s", size, image.as_str()]).await;
         let device = run(&["losetup", "--find", "--show", image.as_str()]).await.trim().to_owned();
-        let settings = VolumeSettings {
-            device_path: device.clone().into(),
-            fstype: fstype.to_owned(),
-            format_options: if fstype == "xfs" { Vec::new() } else { vec!["-m".to_owned(), "5".to_owned()] },
-            format_timeout: Duration::from_secs(120),
-            mount_options: "defaults,noatime".to_owned(),
-            num_tries: 3,
-        };
-        let volume = Volume::new(device.as_str(), &settings, Arc::new(SystemCommands)).with_fstab(dir.join("fstab"));
+        let volume = Volume::new(device.as_str(), &settings(&device, fstype), Arc::new(SystemCommands)).with_fstab(dir.join("fstab"));
         Disk { dir, device, volume, _dir: guard }
     }
 
@@ -44,15 +55,17 @@ impl Disk {
 
     /// Writes a partition table with one Linux partition.
     fn partition(&self) {
-        use std::os::unix::fs::FileExt;
         let mut entry = [0_u8; 16];
         entry[4] = 0x83;
         entry[8..12].copy_from_slice(&2048_u32.to_le_bytes());
         entry[12..].copy_from_slice(&40960_u32.to_le_bytes());
-        let device = std::fs::OpenOptions::new().write(true).open(&self.device).unwrap();
-        device.write_all_at(&entry, 446).unwrap();
-        device.write_all_at(&[0x55, 0xaa], 510).unwrap();
-        device.sync_all().unwrap();
+        write_at(&self.device, 446, &entry);
+        write_at(&self.device, 510, &[0x55, 0xaa]);
+    }
+
+    /// This disk's place, asked for by another path.
+    fn asked_as(&self, device: &str) -> Volume {
+        Volume::new(device, &settings(device, "ext4"), Arc::new(SystemCommands)).with_fstab(self.dir.join("fstab"))
     }
 
     fn size_of(mount_point: &Utf8Path) -> u64 {
@@ -97,7 +110,9 @@ async fn a_blank_device_is_formatted_once_mounted_and_written_to_fstab() {
         let options = run(&["findmnt", "-n", "-o", "OPTIONS", &disk.device]).await;
         assert!(options.contains("noatime"), "{options}");
         let escaped = point.as_str().replace(' ', "\\040");
-        let line = format!("{}\t{escaped}\t{fstype}\tdefaults,noatime,nofail\t0\t0\n", disk.device);
+        let uuid = run(&["blkid", "-p", "-o", "value", "-s", "UUID", &disk.device]).await;
+        let options = "defaults,noatime,nofail,x-systemd.before=local-fs.target,x-systemd.device-timeout=30s";
+        let line = format!("UUID={}\t{escaped}\t{fstype}\t{options}\t0\t0\n", uuid.trim());
         assert_eq!(std::fs::read_to_string(disk.dir.join("fstab")).unwrap(), line);
         // The system reads the line as it was meant.
         let read = run(&["findmnt", "-n", "--raw", "-o", "TARGET", "--tab-file", disk.dir.join("fstab").as_str()]).await;
@@ -128,6 +143,22 @@ async fn a_device_with_anything_else_on_it_is_never_formatted() {
     disk.partition();
     let error = disk.volume.ensure_formatted(&op(), Existing::Keep).await.unwrap_err();
     assert!(error.to_string().contains("it holds a partition table (dos)"), "{error}");
+    run(&["wipefs", "--all", &disk.device]).await;
+    // Headers as cryptsetup and LVM write them, the latter with its checksum.
+    let mut lvm = [0; 512];
+    lvm[..8].copy_from_slice(b"LABELONE");
+    lvm[8] = 1;
+    lvm[16..24].copy_from_slice(&[0x8b, 0xab, 0x18, 0, 32, 0, 0, 0]);
+    lvm[24..32].copy_from_slice(b"LVM2 001");
+    lvm[32..64].fill(b'A');
+    for (offset, header, kind) in [(0, &b"LUKS\xba\xbe\0\x01"[..], "crypto_LUKS"), (512, &lvm, "LVM2_member")] {
+        write_at(&disk.device, offset, header);
+        let error = disk.volume.ensure_formatted(&op(), Existing::Keep).await.unwrap_err();
+        assert!(error.to_string().contains(&format!("it holds a {kind} signature")), "{error}");
+        run(&["wipefs", "--all", &disk.device]).await;
+    }
+    // Blanked like that, it was told to drop.
+    assert_eq!(disk.volume.ensure_formatted(&op(), Existing::Refuse).await.unwrap(), Formatted::New);
 }
 
 #[tokio::test]
@@ -155,14 +186,7 @@ async fn a_partition_is_not_its_disk() {
 #[tokio::test]
 async fn a_device_that_is_not_there_or_no_device_is_named() {
     let disk = Disk::new("ext4", "64M").await;
-    let settings = VolumeSettings {
-        device_path: "/dev/no-such".into(),
-        fstype: "ext4".into(),
-        format_options: Vec::new(),
-        format_timeout: Duration::from_secs(10),
-        mount_options: String::new(),
-        num_tries: 2,
-    };
+    let settings = settings("/dev/no-such", "ext4");
     let volume = |device: &Utf8Path| Volume::new(device, &settings, Arc::new(SystemCommands));
     let error = volume("/dev/no-such".into()).ensure_formatted(&op(), Existing::Keep).await.unwrap_err();
     assert!(error.to_string().starts_with("Device '/dev/no-such' is not ready: it was not there in 2 attempts"), "{error}");
@@ -274,4 +298,171 @@ async fn a_damaged_file_system_is_corrected_before_it_grows() {
     let blank = Disk::new("ext4", "64M").await;
     let error = blank.volume.resize(&op(), false).await.unwrap_err();
     assert!(error.to_string().contains("has no file system to grow"), "{error}");
+}
+
+#[tokio::test]
+async fn the_volume_is_found_by_its_file_system_whatever_it_is_called() {
+    let disk = Disk::new("ext4", "64M").await;
+    disk.volume.ensure_formatted(&op(), Existing::Refuse).await.unwrap();
+    let point = disk.dir.join("mnt");
+    disk.volume.mount(&op(), &point, true).await.unwrap();
+    std::fs::write(point.join("row"), "data").unwrap();
+    disk.volume.release(&op(), &point).await.unwrap();
+    let link = disk.dir.join("by-id");
+    std::os::unix::fs::symlink(&disk.device, &link).unwrap();
+    let (blank, other) = (Disk::new("ext4", "64M").await, Disk::new("ext4", "64M").await);
+    other.volume.ensure_formatted(&op(), Existing::Refuse).await.unwrap();
+    // By its own name, by a link, and by names of nothing and of other disks.
+    for (asked, found) in [
+        (disk.device.as_str(), disk.device.as_str()),
+        (link.as_str(), link.as_str()),
+        ("/dev/no-such", &disk.device),
+        (&blank.device, &disk.device),
+        (&other.device, &disk.device),
+        (disk.dir.join("image").as_str(), &disk.device),
+    ] {
+        let volume = disk.asked_as(asked).of_mount_point(&op(), &point).await.unwrap();
+        assert_eq!(volume.device(), found, "asked for as {asked}");
+        volume.mount(&op(), &point, false).await.unwrap();
+        assert_eq!(std::fs::read_to_string(point.join("row")).unwrap(), "data");
+        assert_eq!(disk.asked_as(link.as_str()).mount_points().unwrap(), std::slice::from_ref(&point));
+        disk.asked_as(asked).release(&op(), &point).await.unwrap();
+    }
+    assert!(blank.volume.resize(&op(), false).await.unwrap_err().to_string().contains("has no file system"));
+    // What is mounted there after all is left alone; what is not is mounted as at a boot.
+    assert!(disk.asked_as("/dev/no-such").bring_back(&op(), &point).await.unwrap());
+    assert!(!disk.asked_as("/dev/no-such").bring_back(&op(), &point).await.unwrap());
+    disk.volume.release(&op(), &point).await.unwrap();
+    assert!(!disk.volume.bring_back(&op(), &disk.dir.join("no-place-of-a-volume")).await.unwrap());
+}
+
+#[tokio::test]
+async fn a_volume_that_is_not_attached_or_attached_twice_is_not_guessed() {
+    let disk = Disk::new("ext4", "64M").await;
+    disk.volume.ensure_formatted(&op(), Existing::Refuse).await.unwrap();
+    let point = disk.dir.join("mnt");
+    disk.volume.mount(&op(), &point, true).await.unwrap();
+    disk.volume.release(&op(), &point).await.unwrap();
+    let copy = Disk::new("ext4", "64M").await;
+    run(&["dd", &format!("if={}", disk.device), &format!("of={}", copy.device), "bs=1M", "status=none"]).await;
+    // The one that is asked for is a good answer; neither of them is not.
+    assert_eq!(disk.asked_as(&copy.device).of_mount_point(&op(), &point).await.unwrap().device(), copy.device.as_str());
+    let error = disk.asked_as("/dev/no-such").of_mount_point(&op(), &point).await.unwrap_err();
+    assert!(error.to_string().contains("detach the copies"), "{error}");
+    for device in [&disk.device, &copy.device] {
+        run(&["wipefs", "--all", device]).await;
+    }
+    let error = disk.volume.of_mount_point(&op(), &point).await.unwrap_err();
+    assert!(error.to_string().contains("it is blank. The file system of"), "{error}");
+    let error = disk.volume.bring_back(&op(), &point).await.unwrap_err();
+    assert!(error.to_string().contains("is not mounted at"), "{error}");
+    assert!(error.to_string().contains("is the volume attached?"), "{error}");
+}
+
+#[tokio::test]
+async fn a_volume_is_let_go_of_everywhere() {
+    let disk = Disk::new("ext4", "64M").await;
+    disk.volume.ensure_formatted(&op(), Existing::Refuse).await.unwrap();
+    let (point, other) = (disk.dir.join("mnt"), disk.dir.join("other"));
+    disk.volume.mount(&op(), &point, false).await.unwrap();
+    disk.volume.mount(&op(), &other, false).await.unwrap();
+    // By where it is mounted: the name is out of date.
+    disk.asked_as("/dev/no-such").release(&op(), &point).await.unwrap();
+    assert!(disk.volume.mount_points().unwrap().is_empty());
+    disk.volume.release(&op(), &point).await.unwrap();
+
+    disk.volume.mount(&op(), &point, false).await.unwrap();
+    let below = Disk::new("ext4", "64M").await;
+    below.volume.ensure_formatted(&op(), Existing::Refuse).await.unwrap();
+    below.volume.mount(&op(), &point.join("below"), false).await.unwrap();
+    let error = disk.volume.release(&op(), &point).await.unwrap_err();
+    assert!(error.to_string().contains(&format!("{} is mounted below it", below.device)), "{error}");
+    below.volume.release(&op(), &point.join("below")).await.unwrap();
+
+    // A program with mounts of its own, as in a container, keeps the volume when the guest has let go of it.
+    let log = std::fs::File::create(disk.dir.join("log")).unwrap();
+    let container = CommandSpec::new("unshare").args(["--mount", "--propagation", "private", "sleep", "infinity"]);
+    let mut container = spawn_detached(&container, log).unwrap();
+    let name = format!("sleep ({})", container.id().unwrap());
+    let comm = format!("/proc/{}/comm", container.id().unwrap());
+    wait_until("the program to run", Duration::from_secs(10), async || {
+        std::fs::read_to_string(&comm).unwrap_or_default().trim() == "sleep"
+    })
+    .await;
+    let error = disk.volume.release(&op(), &point).await.unwrap_err();
+    assert!(error.to_string().contains(&format!("{name} still has the volume mounted for itself")), "{error}");
+    let error = disk.volume.resize(&op(), false).await.unwrap_err();
+    assert!(error.to_string().contains(&name), "{error}");
+    container.kill().await.unwrap();
+    disk.volume.release(&op(), &point).await.unwrap();
+    disk.volume.resize(&op(), false).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_volume_that_is_too_small_is_refused_in_the_tools_own_words() {
+    let disk = Disk::new("xfs", "64M").await;
+    let error = disk.volume.ensure_formatted(&op(), Existing::Refuse).await.unwrap_err();
+    assert!(error.to_string().contains("300MB"), "{error}");
+    // It is as blank as before: with another file system the same request succeeds.
+    disk.asked_as(&disk.device).ensure_formatted(&op(), Existing::Refuse).await.unwrap();
+    // More data than there is room for: the volume is let go of, and the request can be repeated.
+    let source = disk.dir.join("packaged");
+    std::fs::create_dir(&source).unwrap();
+    std::fs::write(source.join("ibdata1"), vec![7; 100 << 20]).unwrap();
+    let error = disk.volume.migrate_data(&op(), &source, Some(Utf8Path::new("data"))).await.unwrap_err();
+    assert!(error.to_string().contains("No space left on device"), "{error}");
+    assert!(disk.volume.mount_points().unwrap().is_empty());
+    std::fs::write(source.join("ibdata1"), vec![7; 1 << 20]).unwrap();
+    disk.volume.migrate_data(&op(), &source, Some(Utf8Path::new("data"))).await.unwrap();
+    // Smaller than what is on it: neither grown nor mounted, and not cut off.
+    disk.extend("32M").await;
+    disk.volume.resize(&op(), false).await.unwrap_err();
+    disk.volume.mount(&op(), &disk.dir.join("mnt"), false).await.unwrap_err();
+    disk.extend("64M").await;
+    disk.volume.mount(&op(), &disk.dir.join("mnt"), false).await.unwrap();
+    assert_eq!(std::fs::metadata(disk.dir.join("mnt/data/ibdata1")).unwrap().len(), 1 << 20);
+}
+
+#[tokio::test]
+async fn formatting_that_fails_or_takes_too_long_leaves_a_blank_device() {
+    let mut hopeless = settings("", "ext4");
+    hopeless.format_options = vec!["-O".to_owned(), "no-such-feature".to_owned()];
+    let mut hasty = settings("", "xfs");
+    hasty.format_timeout = Duration::from_millis(1);
+    for settings in [hopeless, hasty] {
+        let disk = Disk::new("ext4", "400M").await;
+        let volume = Volume::new(disk.device.as_str(), &settings, Arc::new(SystemCommands));
+        let error = volume.ensure_formatted(&op(), Existing::Refuse).await.unwrap_err();
+        assert!(error.to_string().starts_with(&format!("failed to format {}", disk.device)), "{error}");
+        assert_eq!(disk.volume.ensure_formatted(&op(), Existing::Refuse).await.unwrap(), Formatted::New);
+    }
+}
+
+#[tokio::test]
+async fn the_kernel_reads_ahead_as_far_as_it_is_told() {
+    let disk = Disk::new("ext4", "64M").await;
+    disk.volume.ensure_formatted(&op(), Existing::Refuse).await.unwrap();
+    let settings = VolumeSettings { readahead: Some(2048), ..settings(&disk.device, "ext4") };
+    let volume = Volume::new(disk.device.as_str(), &settings, Arc::new(SystemCommands));
+    volume.mount(&op(), &disk.dir.join("mnt"), false).await.unwrap();
+    assert_eq!(run(&["blockdev", "--getra", &disk.device]).await.trim(), "2048");
+}
+
+/// systemd's own reading of the line: a boot waits for the volume before it starts a database, and goes on without it.
+#[tokio::test]
+async fn the_boot_waits_for_the_volume_and_does_not_fail_without_it() {
+    let disk = Disk::new("ext4", "64M").await;
+    disk.volume.ensure_formatted(&op(), Existing::Refuse).await.unwrap();
+    disk.volume.mount(&op(), &disk.dir.join("mnt"), true).await.unwrap();
+    let units = disk.dir.join("units");
+    std::fs::create_dir(&units).unwrap();
+    let generator = CommandSpec::new("/usr/lib/systemd/system-generators/systemd-fstab-generator")
+        .args([&units; 3])
+        .env("SYSTEMD_FSTAB", disk.dir.join("fstab"));
+    SystemCommands.run(&op(), generator).await.unwrap();
+    let escaped = run(&["systemd-escape", "--path", "--suffix=mount", disk.dir.join("mnt").as_str()]).await;
+    let unit = std::fs::read_to_string(units.join(escaped.trim())).unwrap();
+    assert!(unit.contains("Before=local-fs.target"), "{unit}");
+    assert!(units.join("local-fs.target.wants").join(escaped.trim()).is_symlink());
+    assert!(!units.join("local-fs.target.requires").exists());
 }
