@@ -1,5 +1,7 @@
 //! Casts to the conductor (trove/conductor/api.py).
 
+use std::fs::OpenOptions;
+use std::os::unix::fs::FileExt;
 use std::sync::{Arc, Mutex};
 
 use serde_json::{Map, Value, json};
@@ -159,11 +161,16 @@ impl SentClock {
         let mut last = self.last.lock().expect("never poisoned: no panics while held");
         *last = journal::now().max(*last + TICK);
         // Best effort: without the file only a clock set back over a restart is noticed by nobody.
-        if let Err(error) = std::fs::write(&self.file, format!("{:.6}\n", *last)) {
+        if let Err(error) = overwrite(&self.file, &format!("{:.6}\n", *last)) {
             tracing::debug!(%error, "failed to remember the time of the last cast");
         }
         *last
     }
+}
+
+/// In place, without cutting it off first: that needs no room, and a full disk leaves what was there. The text is never shorter than before.
+fn overwrite(file: &camino::Utf8Path, text: &str) -> std::io::Result<()> {
+    OpenOptions::new().write(true).create(true).truncate(false).open(file)?.write_all_at(text.as_bytes(), 0)
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
@@ -35,8 +36,12 @@ impl Heartbeat {
     pub async fn run(self, cancel: CancellationToken) {
         // The first heartbeat is asked for at boot; a tick at once would be a second one.
         let mut ticks = tokio::time::interval_at(tokio::time::Instant::now() + self.interval, self.interval);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let op = Op::internal(cancel.clone());
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        let (manager, op) = (self.manager.clone(), Op::internal(cancel.clone()));
+        let mut database = Database::new(Box::new(move || {
+            let (manager, op) = (manager.clone(), op.clone());
+            async move { manager.status().probe(&op).await }.boxed()
+        }));
         loop {
             let prompted = tokio::select! {
                 // Cancel-safe: a timer and a notification, which keeps its permit.
@@ -44,13 +49,13 @@ impl Heartbeat {
                 () = self.status.asked() => true,
                 () = cancel.cancelled() => return,
             };
-            if let Err(error) = self.beat(&op, prompted).await {
+            if let Err(error) = self.beat(&mut database, prompted).await {
                 tracing::debug!(%error, "no heartbeat");
             }
         }
     }
 
-    async fn beat(&self, op: &Op, prompted: bool) -> Result<()> {
+    async fn beat(&self, database: &mut Database, prompted: bool) -> Result<()> {
         if self.status.report(prompted) == Report::Silence {
             return Ok(());
         }
@@ -59,7 +64,7 @@ impl Heartbeat {
         // One heartbeat answers everything that was asked until now.
         let prompted = self.status.asked().now_or_never().is_some() || prompted;
         let version = self.status.version();
-        let Some(status) = self.say(op, prompted).await else { return Ok(()) };
+        let Some(status) = self.say(database, prompted).await else { return Ok(()) };
         // The database may have been stopped on purpose, or the phase have changed, while it was asked: whoever did that asks for another one.
         if self.status.version() != version {
             return Ok(());
@@ -73,16 +78,60 @@ impl Heartbeat {
         }
     }
 
-    async fn say(&self, op: &Op, prompted: bool) -> Option<ServiceStatus> {
+    async fn say(&self, database: &mut Database, prompted: bool) -> Option<ServiceStatus> {
         let only_if_down = match self.status.report(prompted) {
             Report::Silence => return None,
             Report::Phase(phase) => return Some(in_phase(&phase)),
             Report::Probe => false,
             Report::ProbeIfDown => true,
         };
-        let seen = self.manager.status().probe(op).await;
+        if prompted {
+            database.forget();
+        }
+        let seen = database.status(self.interval / 2).await;
         let runs = matches!(seen, ServiceStatus::Running | ServiceStatus::RestartRequired);
         (!only_if_down || !runs).then_some(seen)
+    }
+}
+
+type Asking = BoxFuture<'static, ServiceStatus>;
+
+/// What is known of the database, and the question that it has not answered yet.
+struct Database {
+    ask: Box<dyn Fn() -> Asking + Send>,
+    known: Option<ServiceStatus>,
+    asking: Option<Asking>,
+}
+
+impl Database {
+    fn new(ask: Box<dyn Fn() -> Asking + Send>) -> Self {
+        Database { ask, known: None, asking: None }
+    }
+
+    /// Something has been done to the database: what was known, and what is being found out, may be of the time before.
+    fn forget(&mut self) {
+        self.known = None;
+        self.asking = None;
+    }
+
+    /// The answer to a question; the last one, if none comes within `patience`: a guest that is slow is not late with its heartbeat as well. The question
+    /// stays asked, so that a database which does not answer is not taken for a good one for longer than its probe allows.
+    async fn status(&mut self, patience: Duration) -> ServiceStatus {
+        let asking = self.asking.get_or_insert_with(&self.ask);
+        let status = match self.known {
+            // Cancel-safe: the question is kept, and waited for again.
+            Some(known) => match tokio::time::timeout(patience, &mut *asking).await {
+                Ok(status) => status,
+                Err(_) => {
+                    tracing::debug!(?known, "the database has not answered yet; telling what it said before");
+                    return known;
+                }
+            },
+            None => asking.await,
+        };
+        self.asking = None;
+        self.known = Some(status);
+        status
     }
 }
 
@@ -93,5 +142,55 @@ fn in_phase(phase: &Phase) -> ServiceStatus {
         Phase::Failed { .. } => ServiceStatus::Failed,
         Phase::ClusterReady => ServiceStatus::InstanceReady,
         Phase::Upgrading | Phase::Active => ServiceStatus::Running,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    /// A database, and where its answers come from: one question after the other.
+    fn database() -> (Database, Arc<Mutex<Vec<oneshot::Sender<ServiceStatus>>>>) {
+        let questions = Arc::new(Mutex::new(Vec::new()));
+        let asked = questions.clone();
+        let ask = move || {
+            let (answer, waiting) = oneshot::channel();
+            asked.lock().unwrap().push(answer);
+            async move { waiting.await.unwrap() }.boxed()
+        };
+        (Database::new(Box::new(ask)), questions)
+    }
+
+    #[tokio::test]
+    async fn a_slow_answer_does_not_delay_the_heartbeat_and_is_not_lost() {
+        let (mut database, questions) = database();
+        database.known = Some(ServiceStatus::Running);
+        for _ in 0..3 {
+            assert_eq!(database.status(Duration::ZERO).await, ServiceStatus::Running);
+        }
+        assert_eq!(questions.lock().unwrap().len(), 1, "asked once");
+        questions.lock().unwrap().remove(0).send(ServiceStatus::Blocked).unwrap();
+        assert_eq!(database.status(Duration::ZERO).await, ServiceStatus::Blocked);
+        assert_eq!(database.status(Duration::ZERO).await, ServiceStatus::Blocked);
+        assert_eq!(questions.lock().unwrap().len(), 1, "and again, once it has answered");
+    }
+
+    #[tokio::test]
+    async fn what_was_known_before_something_was_done_is_not_told_after_it() {
+        let (mut database, questions) = database();
+        database.known = Some(ServiceStatus::Running);
+        assert_eq!(database.status(Duration::ZERO).await, ServiceStatus::Running);
+        database.forget();
+        let answered = async {
+            tokio::task::yield_now().await;
+            // The question of before has been given up.
+            questions.lock().unwrap().remove(0).send(ServiceStatus::Running).unwrap_err();
+            questions.lock().unwrap().remove(0).send(ServiceStatus::Shutdown).unwrap();
+        };
+        assert_eq!(tokio::join!(database.status(Duration::ZERO), answered).0, ServiceStatus::Shutdown);
     }
 }

@@ -240,19 +240,33 @@ impl RpcServer {
         }
     }
 
-    /// Accepts changes until one cannot be written down.
+    /// Accepts changes until one cannot be written down. What nobody waits for is kept then, in its order, and tried again.
     async fn accept_held(&self, held: &mut VecDeque<Understood>) {
         while let Some(first) = held.pop_front() {
             match self.write_down(&first).await {
                 Ok(ticket) => self.accept(first, ticket).await,
                 Err(error) => {
-                    // Once per trouble.
-                    if held.is_empty() {
-                        tracing::error!(%error, "failed to write down an operation; trying again. Is the disk full?");
-                    }
-                    return held.push_front(first);
+                    held.push_front(first);
+                    return self.refuse_calls(held, &error).await;
                 }
             }
+        }
+    }
+
+    /// Answers every call: its caller would rather know now.
+    async fn refuse_calls(&self, held: &mut VecDeque<Understood>, error: &Error) {
+        let (calls, casts): (VecDeque<_>, VecDeque<_>) = held.drain(..).partition(|understood| understood.incoming.is_call());
+        *held = casts;
+        for Understood { delivery, incoming, .. } in calls {
+            let state_dir = &self.settings.state_dir;
+            let refusal = Error::guest(format!(
+                "nothing was done, because the guest cannot write the request down ({error}): make room on the file system of {state_dir}, and ask again"
+            ));
+            self.refuse(&delivery, (refusal, incoming)).await;
+        }
+        // Once per trouble.
+        if held.len() == 1 {
+            tracing::error!(%error, "failed to write down an operation; trying again. Is the disk full?");
         }
     }
 

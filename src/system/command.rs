@@ -277,6 +277,7 @@ pub(super) fn spawn(command: &CommandSpec, input: bool) -> Result<Child> {
         .kill_on_drop(true)
         .spawn()
         .action(format!("start {}", command.name()))?;
+    share_risk(&child);
     if command.background {
         // Its threads come later and inherit this. Without it the program is no less right.
         let pid = child.id().and_then(|id| rustix::process::Pid::from_raw(id.cast_signed()));
@@ -296,7 +297,7 @@ pub fn spawn_detached(command: &CommandSpec, output: std::fs::File) -> Result<Ch
     let errors = output.try_clone().action(action.as_str())?;
     let mut starting = tokio::process::Command::new(&command.program);
     run_as(&mut starting, command)?;
-    starting
+    let child = starting
         .args(&command.args)
         .envs(command.env.iter().map(|(name, value)| (name, value)))
         .env_remove("NOTIFY_SOCKET")
@@ -308,7 +309,17 @@ pub fn spawn_detached(command: &CommandSpec, output: std::fs::File) -> Result<Ch
         .process_group(0)
         .kill_on_drop(false)
         .spawn()
-        .action(action)
+        .action(action)?;
+    share_risk(&child);
+    Ok(child)
+}
+
+/// When memory runs out the kernel ends other programs before the agent (`OOMScoreAdjust` of its unit). What it starts inherits that, and must
+/// not: a dump or a private server takes the memory, the agent does not. Without it the program is no less right.
+fn share_risk(child: &Child) {
+    if let Some(pid) = child.id() {
+        std::fs::write(format!("/proc/{pid}/oom_score_adj"), "0").ok();
+    }
 }
 
 /// A child's process group; killed when dropped, so that no grandchild outlives the operation.
@@ -407,10 +418,13 @@ pub(super) fn check(command: &CommandSpec, status: ExitStatus, stdout: Vec<u8>, 
     }
 }
 
-/// The last few lines, for an error message.
+/// The last few lines, for an error message. Of more than that, the first as well: some tools (mkfs.xfs) put a page of advice after their reason.
 fn last_lines(text: &str) -> String {
     let lines: Vec<&str> = text.lines().map(str::trim_end).filter(|line| !line.is_empty()).collect();
-    lines[lines.len().saturating_sub(8)..].join("; ")
+    match lines.len().checked_sub(8) {
+        None | Some(0) => lines.join("; "),
+        Some(skipped) => format!("{}; ...; {}", lines[0], lines[skipped + 1..].join("; ")),
+    }
 }
 
 #[cfg(test)]
