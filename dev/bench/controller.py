@@ -6,7 +6,7 @@ import contextlib
 import secrets
 import sqlite3
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -202,6 +202,12 @@ class Controller:
         if self._worker is None:
             raise AssertionError("the controller is not started")
         return self._worker.ask(operation, **arguments)
+
+    def direct(self, operation: str, answer: Callable[[str, dict[str, Any]], Any], **arguments: Any) -> Any:
+        """One request to the worker that asks back (`Worker.direct`)."""
+        if self._worker is None:
+            raise AssertionError("the controller is not started")
+        return self._worker.direct(operation, answer, **arguments)
 
     def worker(self, name: str, python: Path, script: Path) -> Worker:
         """A worker over this controller's broker and database, with the Trove of `python`."""

@@ -7,6 +7,7 @@ from typing import Any
 
 # First: it imports what patches the standard library.
 import guest_api
+import taskmanager
 from guest_api import TENANT
 
 from trove.backup import models as backup_models
@@ -204,4 +205,6 @@ if __name__ == "__main__":
         replication_config,
         instance_status,
         restart,
+        taskmanager.resize_volume,
+        taskmanager.resize_flavor,
     )

@@ -111,7 +111,12 @@ class Deployment:
         return self
 
     def place(
-        self, kind: Kind, secure: bool = True, init: bool = True, guest_options: Mapping[str, str] | None = None
+        self,
+        kind: Kind,
+        secure: bool = True,
+        init: bool = True,
+        guest_options: Mapping[str, str] | None = None,
+        disk_mb: int | None = None,
     ) -> Server:
         """A guest with its injected files, not booted yet."""
         options = dict(guest_options or {})
@@ -120,7 +125,7 @@ class Deployment:
         instance = self.controller.create_instance(
             kind.manager, kind.version, secure=secure, packages=kind.packages, guest_options=options
         )
-        guest = Guest(self.session, GuestSpec(kind.root, init=init))
+        guest = Guest(self.session, GuestSpec(kind.root, init=init, disk_mb=disk_mb))
         guest.inject(instance.files)
         # At the paths they have here, which transport_url names.
         guest.inject({str(path): path.read_text() for path in self.rabbit.client_files.values()})
@@ -131,10 +136,15 @@ class Deployment:
         return server
 
     def launch(
-        self, kind: Kind, secure: bool = True, init: bool = True, guest_options: Mapping[str, str] | None = None
+        self,
+        kind: Kind,
+        secure: bool = True,
+        init: bool = True,
+        guest_options: Mapping[str, str] | None = None,
+        disk_mb: int | None = None,
     ) -> Server:
         """A booted guest whose agent consumes its queue."""
-        server = self.place(kind, secure, init, guest_options)
+        server = self.place(kind, secure, init, guest_options, disk_mb)
         server.guest.boot()
         self.wait_consumed(server)
         return server

@@ -10,10 +10,16 @@ from .waiting import wait_until
 
 
 class Overlay:
-    """A writable root over a read-only base; making one costs nothing."""
+    """A writable root over a read-only base; making one costs nothing. With `megabytes`, no more than that can be written to it."""
 
-    def __init__(self, session: Session, base: Path, name: str) -> None:
+    def __init__(self, session: Session, base: Path, name: str, megabytes: int | None = None) -> None:
         directory = session.subdirectory(name)
+        if megabytes:
+            image = directory.with_suffix(".img")
+            run(["truncate", "--size", f"{megabytes}M", str(image)])
+            run(["mkfs.ext4", "-q", str(image)])
+            run(["mount", "-o", "loop", str(image), str(directory)])
+            session.defer(_unmount, directory)
         self.root = directory / "root"
         upper, work = directory / "upper", directory / "work"
         for path in (self.root, upper, work):
@@ -44,24 +50,32 @@ class Overlay:
 
 
 class LoopVolume:
-    """An empty disk of `megabytes`."""
+    """An empty disk of `megabytes`; `device` is its node on the host while it is attached."""
 
     def __init__(self, session: Session, name: str, megabytes: int) -> None:
         self.image = session.directory / f"{name}.img"
-        self.grow(megabytes, attached=False)
-        self.device = run(["losetup", "--find", "--show", str(self.image)]).strip()
-        session.defer(self._detach)
+        self.device = ""
+        self.grow(megabytes)
+        self.attach()
+        session.defer(self.detach)
 
-    def grow(self, megabytes: int, attached: bool = True) -> None:
-        """What Cinder's extend looks like from inside."""
+    def grow(self, megabytes: int) -> None:
+        """What Cinder's extend looks like from inside, when it is attached."""
         run(["truncate", "--size", f"{megabytes}M", str(self.image)])
-        if attached:
+        if self.device:
             run(["losetup", "--set-capacity", self.device])
 
-    def _detach(self) -> None:
-        # The kernel lets go of the device only when the guest's mount namespace is quite gone.
+    def attach(self) -> None:
+        """A device for it, which need not be the one it had before."""
+        self.device = run(["losetup", "--find", "--show", str(self.image)]).strip()
+
+    def detach(self) -> None:
+        if not self.device:
+            return
+        # The kernel lets go of the device only when nobody uses it any more.
         run(["losetup", "--detach", self.device])
         wait_until(f"{self.device} to be free", lambda: not run(["losetup", "--associated", str(self.image)]).strip(), 20)
+        self.device = ""
 
 
 def _unmount(root: Path) -> None:

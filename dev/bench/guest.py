@@ -20,6 +20,7 @@ AGENT_PATH = "/usr/bin/trove-guestagent"
 CTL_PATH = "/usr/bin/trove-guestctl"
 UNIT = "trove-guestagent.service"
 BOOT_SECONDS = 90.0
+VOLUME_PATH = "/dev/vdb"
 
 NETWORK = """\
 [Match]
@@ -32,8 +33,8 @@ LinkLocalAddressing=no
 LLMNR=no
 """
 
-# systemd ignores device entries of fstab inside a container (there is no udev to announce the device). A virtual machine
-# mounts them at boot; this unit does it in their place.
+# systemd ignores device entries of fstab inside a container (there is no udev to announce the device, and to link its UUID to
+# it). A virtual machine mounts them at boot; this unit does it in their place.
 FSTAB_UNIT = """\
 [Unit]
 Description=Mount the file systems of fstab, as a virtual machine does at boot
@@ -44,6 +45,8 @@ ConditionPathExists=/etc/fstab
 
 [Service]
 Type=oneshot
+ExecStartPre=/bin/mkdir -p /dev/disk/by-uuid
+ExecStartPre=-/bin/sh -c 'for device in /dev/vd?; do ln -sf "$device" "/dev/disk/by-uuid/$(blkid -p -o value -s UUID "$device")"; done'
 ExecStart=/bin/mount --all
 RemainAfterExit=yes
 
@@ -54,11 +57,12 @@ WantedBy=local-fs.target
 
 @dataclass(frozen=True)
 class GuestSpec:
-    """What kind of guest: which base root, how large a volume, with an init or without one."""
+    """What kind of guest: which base root, how large a volume, with an init or without one, how much can be written to its root."""
 
     root: str
     volume_mb: int = 600
     init: bool = True
+    disk_mb: int | None = None
 
 
 def agent_binary() -> Path:
@@ -81,9 +85,11 @@ class Guest:
         self.name = session.unique("tg")
         self.address = lease_address(session)
         # Undone in reverse: the container ends before its disks go.
-        self.disk = Overlay(session, base_root(spec.root), f"{self.name}-disk")
+        self.disk = Overlay(session, base_root(spec.root), f"{self.name}-disk", spec.disk_mb)
         self.volume = LoopVolume(session, self.name, spec.volume_mb)
-        binds = [f"{self.volume.device}:/dev/vdb"]
+        # Where the guest finds its volume.
+        self.volume_path = VOLUME_PATH
+        binds = [f"{self.volume.device}:{VOLUME_PATH}"]
         command = () if spec.init else (AGENT_PATH, "--config-dir", "/etc/trove/conf.d")
         self.container = Container(session, self.name, self.disk.root, binds, command)
         self._write_system()
@@ -112,6 +118,31 @@ class Guest:
         self.container.stop()
         self.container.start()
         self.wait_booted()
+
+    def move(self) -> None:
+        """Powers the guest off in order and boots it again, as Nova does for another flavor or host."""
+        self.container.shut_down()
+        self.container.start()
+        self.wait_booted()
+
+    def detach_volume(self) -> None:
+        """What Nova's detaching looks like from inside: the device is gone."""
+        # Made by nspawn it is a mount, made by `attach_volume` a node.
+        if any(mount["target"] == self.volume_path for mount in self.mounts()):
+            self.run(["umount", self.volume_path])
+        self.run(["rm", "-f", self.volume_path])
+        self.volume.detach()
+        self.container.binds.clear()
+
+    def attach_volume(self, path: str = VOLUME_PATH) -> None:
+        """What Nova's attaching looks like from inside: a device, of whatever number and name."""
+        self.volume.attach()
+        self.volume_path = path
+        self.container.binds[:] = [f"{self.volume.device}:{path}"]
+        device = os.stat(self.volume.device).st_rdev
+        # A process inside is not let make one.
+        node = ["mknod", path, "b", str(os.major(device)), str(os.minor(device))]
+        self.container.run_in(node, ("-m",))
 
     def run(self, argv: list[str], timeout: float = 60.0, stdin: str | None = None, check: bool = True) -> str:
         """Runs a command inside as root."""

@@ -5,6 +5,8 @@ the standard library (eventlet) and keeps one global configuration: neither may 
 answers go over an inherited socket:
 
     {"operation": NAME, "arguments": {...}}  ->  {"result": ...} or {"error": CLASS, "message": TEXT, "remote": CLASS}
+
+In the middle of an operation the worker may ask back (`tell`): {"event": NAME, "arguments": {...}}, answered like an operation.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ import time
 import traceback
 import types
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, TextIO
 
 # Importing trove.cmd patches the standard library, as it does for Trove's own services: it must come first.
 from trove.cmd import common as trove_start
@@ -48,6 +50,23 @@ APIS: dict[str, type] = {
 }
 AUTH_TOKEN = ""
 SAVE_SECONDS = 30.0
+# The other end: set while `serve` runs.
+_STREAM: TextIO | None = None
+
+
+class Refused(Exception):
+    """What a `tell` gets for an answer when the other end does not do it."""
+
+
+def tell(event: str, **arguments: Any) -> Any:
+    """Has the other end do something, in the middle of an operation."""
+    assert _STREAM is not None
+    _STREAM.write(json.dumps({"event": event, "arguments": arguments}) + "\n")
+    _STREAM.flush()
+    answer = json.loads(_STREAM.readline())
+    if "error" in answer:
+        raise Refused(answer["error"])
+    return answer["result"]
 
 
 def call(
@@ -108,15 +127,16 @@ def new_context() -> TroveContext:
 
 def serve(*operations: Callable[..., Any]) -> None:
     """Initializes Trove as its services do, and answers requests until the other end closes."""
-    global AUTH_TOKEN
+    global AUTH_TOKEN, _STREAM
     descriptor, AUTH_TOKEN = int(sys.argv.pop(1)), sys.argv.pop(1)
     trove_start.initialize()
     _be_patient()
     table = {operation.__name__: operation for operation in (call, surface, conductor_reads, conductor_builds, *operations)}
     # Held by name: eventlet closes the descriptor with its socket object, whatever was made of it.
     connection = socket.socket(fileno=descriptor)
-    stream = connection.makefile("rw")
-    for line in stream:
+    _STREAM = stream = connection.makefile("rw")
+    # Not by iteration, which reads ahead: `tell` reads from it, too.
+    while line := stream.readline():
         stream.write(_answer(table, line) + "\n")
         stream.flush()
 

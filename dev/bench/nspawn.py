@@ -26,16 +26,18 @@ class Container:
     ) -> None:
         self.name = name
         self._log = session.directory / f"{name}.console"
-        self._argv = self._arguments(root, binds, command)
-        self._cgroup = cgroup.Group(name)
+        # Taken anew at each start: what is bound into it.
+        self.binds = list(binds)
+        self._root, self._command = root, command
+        self.cgroup = cgroup.Group(name)
         self._child: Child | None = None
         session.defer(self.stop)
 
     def start(self) -> None:
         environment = dict(os.environ, SYSTEMD_NSPAWN_UNIFIED_HIERARCHY="1", SYSTEMD_LOG_LEVEL="warning")
-        self._cgroup.create()
+        self.cgroup.create()
         self._child = Child(
-            self.name, [*self._cgroup.prefix(), *self._argv], self._log, environment, before_exec=self._cgroup.enter
+            self.name, [*self.cgroup.prefix(), *self._arguments()], self._log, environment, before_exec=self.cgroup.enter
         )
         wait_until(f"{self.name} to have a first process", self.leader, 20, self.console, self._child.check_alive)
 
@@ -90,7 +92,7 @@ class Container:
             kill_pid(pid, END_SECONDS)
         self._child.stop(grace=20)
         self._child = None
-        self._cgroup.remove()
+        self.cgroup.remove()
 
     def shut_down(self, grace: float = 60.0) -> None:
         """An orderly power-off, as Nova does it; then as `stop`."""
@@ -102,8 +104,8 @@ class Container:
                 pass
         self.stop()
 
-    def _arguments(self, root: Path, binds: Sequence[str], command: Sequence[str]) -> list[str]:
-        argv = ["systemd-nspawn", "--register=no", "--keep-unit", "--quiet", f"--directory={root}"]
+    def _arguments(self) -> list[str]:
+        argv = ["systemd-nspawn", "--register=no", "--keep-unit", "--quiet", f"--directory={self._root}"]
         argv += [f"--machine={self.name}", f"--network-bridge={BRIDGE}", "--resolv-conf=off", "--timezone=off", "--link-journal=no"]
-        argv += [f"--bind={bind}" for bind in binds]
-        return argv + (["--as-pid2", "--console=pipe", *command] if command else ["--boot"])
+        argv += [f"--bind={bind}" for bind in self.binds]
+        return argv + (["--as-pid2", "--console=pipe", *self._command] if self._command else ["--boot"])

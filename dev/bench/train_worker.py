@@ -1,4 +1,4 @@
-"""The guest API of Trove 12.1.0 (Train), run with the real thing in a process of its own (see `guest_api`).
+"""The guest API and the task manager's resizes of Trove 12.1.0 (Train), run with the real thing in a process of its own (see `guest_api`).
 
 It reads the database of the 2026.1 controller: `instances` has had the columns of this release ever since.
 """
@@ -37,6 +37,7 @@ class EngineFacade:
 session.EngineFacade = EngineFacade
 
 import guest_api  # noqa: E402 - after what it needs.
+import taskmanager  # noqa: E402
 
 if __name__ == "__main__":
-    guest_api.serve()
+    guest_api.serve(taskmanager.resize_volume, taskmanager.resize_flavor)

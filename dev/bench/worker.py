@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,10 @@ class GuestCallFailed(AssertionError):
         self.remote = remote
 
 
+class Refusal(Exception):
+    """Raised by whoever answers an event, to have the worker see a failure there."""
+
+
 class Worker:
     """Started by making it; ends with the session."""
 
@@ -44,18 +48,43 @@ class Worker:
 
     def ask(self, operation: str, **arguments: Any) -> Any:
         """One request, and its answer."""
+        return self.direct(operation, _nothing_to_do, **arguments)
+
+    def direct(self, operation: str, answer: Callable[[str, dict[str, Any]], Any], **arguments: Any) -> Any:
+        """One request, and its answer; what the operation asks for on the way goes to `answer`, by name and arguments.
+
+        It raises `Refusal` for the worker to see; whatever else it raises is a failure of the test, told once the operation has ended.
+        """
+        failure: Exception | None = None
         with self._lock:
             self._child.check_alive()
-            self._stream.write(json.dumps({"operation": operation, "arguments": arguments}) + "\n")
-            self._stream.flush()
-            try:
-                line = self._stream.readline()
-            except ConnectionResetError:
-                line = ""
+            self._send({"operation": operation, "arguments": arguments})
+            while "event" in (reply := self._receive()):
+                try:
+                    self._send({"result": answer(reply["event"], reply["arguments"])})
+                except Exception as error:  # noqa: BLE001 - the operation must come to its end first
+                    failure = failure if isinstance(error, Refusal) else failure or error
+                    self._send({"error": str(error)})
+        if failure is not None:
+            raise failure
+        if "error" in reply:
+            raise GuestCallFailed(reply["error"], reply["message"], reply["remote"])
+        return reply["result"]
+
+    def _send(self, message: dict[str, Any]) -> None:
+        self._stream.write(json.dumps(message) + "\n")
+        self._stream.flush()
+
+    def _receive(self) -> dict[str, Any]:
+        try:
+            line = self._stream.readline()
+        except ConnectionResetError:
+            line = ""
         if not line:
             self._child.process.wait(10)
             self._child.check_alive()
-        answer = json.loads(line)
-        if "error" in answer:
-            raise GuestCallFailed(answer["error"], answer["message"], answer["remote"])
-        return answer["result"]
+        return json.loads(line)
+
+
+def _nothing_to_do(event: str, _arguments: dict[str, Any]) -> Any:
+    raise AssertionError(f"nobody answers to {event}")
