@@ -267,7 +267,7 @@ async fn in_service(wire: &mut Wire) {
 #[tokio::test(flavor = "multi_thread")]
 async fn configuration_groups_are_whole_whichever_step_they_are_killed_at() {
     let (guest, mut wire) = prepared(OPTIONS).await;
-    let group = |step: usize| json!({"overrides": {"max_connections": 100 + step}, "remove": false});
+    let group = |step: usize| json!({"overrides": {"max_connections": 100 + step, "wait_timeout": 77}, "remove": false});
     let steps = answered_at_every_step(&guest, &mut wire, "update_overrides", group, async |_, step| {
         let text: String = guest
             .dir
