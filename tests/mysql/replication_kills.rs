@@ -87,21 +87,30 @@ async fn promote_killed(after: usize, old: &mut Member, candidate: &mut Member) 
         ended &= call.killed(after, candidate).await;
     }
     assert!(!candidate.has_file("slave-replication") && candidate.is_read_only().await);
-    ended &= Call::Enable.killed(after, candidate).await;
+    ended &= enable_killed(after, candidate).await;
+    ended & demote_killed(after, old, candidate).await
+}
+
+/// The candidate becomes the source.
+async fn enable_killed(after: usize, candidate: &mut Member) -> bool {
+    let mut ended = Call::Enable.killed(after, candidate).await;
     assert!(candidate.has_file("master-replication") && candidate.is_read_only().await);
     ended &= Call::ReadOnly(false).killed(after, candidate).await;
     assert!(!candidate.is_read_only().await);
-    ended &= Call::Context.killed(after, candidate).await;
+    ended & Call::Context.killed(after, candidate).await
+}
+
+/// The second half of a promotion: the old source follows the new one.
+async fn demote_killed(after: usize, old: &mut Member, candidate: &mut Member) -> bool {
     let info = serde_json::from_value(candidate.context().await).unwrap();
-    ended &= Call::Attach(Box::new(info)).killed(after, old).await;
+    let mut ended = Call::Attach(Box::new(info)).killed(after, old).await;
     ended &= Call::Demote.killed(after, old).await;
     assert!(!old.has_file("master-replication") && old.has_file("slave-replication") && old.is_read_only().await);
     // An account of somebody who is gone for good.
     let gone = "slave_0a1b2c3d";
     candidate.guest.sql(SqlText::new("CREATE USER ").literal(gone).raw("@'%' IDENTIFIED BY 'Planted-gone-1'")).await;
     let info = Opaque(json!({"replication_user": gone}).as_object().unwrap().clone());
-    ended &= Call::Forget(info).killed(after, candidate).await;
-    ended
+    ended & Call::Forget(info).killed(after, candidate).await
 }
 
 #[test]

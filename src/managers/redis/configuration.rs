@@ -146,7 +146,7 @@ impl Configuration {
 
     fn command_name(conf: &RedisConf) -> Option<SecretString> {
         let is_config = |pair: &Vec<String>| pair.first().is_some_and(|name| name.eq_ignore_ascii_case("config"));
-        let pair = conf.directive("rename-command").into_iter().filter(is_config).next_back()?;
+        let pair = conf.directive("rename-command").into_iter().rfind(is_config)?;
         pair.get(1).filter(|name| !name.is_empty()).map(|name| name.as_str().into())
     }
 
