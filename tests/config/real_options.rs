@@ -9,6 +9,7 @@ use crate::oracle::{ask, plain};
 const OTHER_DEFAULTS: &[(&str, &str, &str)] = &[
     ("DEFAULT", "tenant_id", "written into guest_info.conf, but no option of Trove"),
     ("DEFAULT", "replication_strategy", "likewise"),
+    ("DEFAULT", "ssl_mode", "likewise"),
     ("DEFAULT", "restore_usage_timeout", "the longest of all releases"),
     ("oslo_messaging_rabbit", "amqp_durable_queues", "unset leaves it to the broker to tell"),
     ("oslo_messaging_rabbit", "amqp_auto_delete", "likewise"),

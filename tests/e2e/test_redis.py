@@ -9,8 +9,8 @@ import pytest
 from bench.deployment import Deployment, Kind, Server
 from bench.swift import Swift
 from bench.worker import GuestCallFailed, Worker
+from secret_search import leaked, search_and_end
 from test_backup import back_up, restored
-from test_secrets import leaked
 
 REDIS = Kind("redis-7", "redis", "7.0", "redis-server.service", "redis-server")
 
@@ -23,7 +23,7 @@ def redis(deployment: Deployment, swift: Swift) -> Iterator[Server]:
     server.secrets += [token, key]
     server.prepare([], [])
     yield server
-    server.guest.container.stop()
+    search_and_end(server)
 
 
 def call(train: Worker, server: Server, method: str, **arguments: Any) -> Any:
