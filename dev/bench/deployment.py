@@ -126,12 +126,10 @@ class Deployment:
             kind.manager, kind.version, secure=secure, packages=kind.packages, guest_options=options
         )
         guest = Guest(self.session, GuestSpec(kind.root, init=init, disk_mb=disk_mb))
-        guest.inject(instance.files)
-        # At the paths they have here, which transport_url names.
-        guest.inject({str(path): path.read_text() for path in self.rabbit.client_files.values()})
         planted = [self.controller.auth_token, self.controller.service_password, self.rabbit.password]
         planted += [instance.key] if instance.key else []
         server = Server(kind, guest, instance, planted)
+        self._inject(server)
         self.servers.append(server)
         return server
 
@@ -148,6 +146,18 @@ class Deployment:
         server.guest.boot()
         self.wait_consumed(server)
         return server
+
+    def rebuild(self, server: Server, root: str) -> None:
+        """The guest on a new root disk, with the files that Trove injects, until its agent consumes."""
+        server.guest.rebuild(root)
+        self._inject(server)
+        server.guest.boot()
+        self.wait_consumed(server)
+
+    def _inject(self, server: Server) -> None:
+        server.guest.inject(server.instance.files)
+        # At the paths they have here, which transport_url names.
+        server.guest.inject({str(path): path.read_text() for path in self.rabbit.client_files.values()})
 
     def wait_consumed(self, server: Server, timeout: float = 60.0) -> None:
         queue = f"guestagent.{server.instance.id}"

@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from .disk import LoopVolume, Overlay
@@ -81,17 +81,26 @@ class Guest:
     """Made with its disks and files; `boot` powers it on."""
 
     def __init__(self, session: Session, spec: GuestSpec) -> None:
-        self.spec = spec
-        self.name = session.unique("tg")
+        self._session = session
         self.address = lease_address(session)
         # Undone in reverse: the container ends before its disks go.
-        self.disk = Overlay(session, base_root(spec.root), f"{self.name}-disk", spec.disk_mb)
-        self.volume = LoopVolume(session, self.name, spec.volume_mb)
+        self.volume = LoopVolume(session, session.unique("tg"), spec.volume_mb)
+        self._build(spec)
+
+    def rebuild(self, root: str) -> None:
+        """What Nova's rebuild does: a new root disk from the image `root`. Volume and address stay. Off afterwards, and without injected files."""
+        self.container.stop()
+        self._build(replace(self.spec, root=root))
+
+    def _build(self, spec: GuestSpec) -> None:
+        self.spec = spec
+        self.name = self._session.unique("tg")
+        self.disk = Overlay(self._session, base_root(spec.root), f"{self.name}-disk", spec.disk_mb)
         # Where the guest finds its volume.
         self.volume_path = VOLUME_PATH
         binds = [f"{self.volume.device}:{VOLUME_PATH}"]
         command = () if spec.init else (AGENT_PATH, "--config-dir", "/etc/trove/conf.d")
-        self.container = Container(session, self.name, self.disk.root, binds, command)
+        self.container = Container(self._session, self.name, self.disk.root, binds, command)
         self._write_system()
 
     def inject(self, files: Mapping[str, str]) -> None:

@@ -8,7 +8,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use secrecy::SecretString;
 
 use super::drill::Examination;
-use super::{Descriptor, Facet};
+use super::{Descriptor, Facet, Upgrades};
 use crate::config::Settings;
 use crate::error::Result;
 use crate::model::{DatabaseSpec, Overrides, Page, PageRequest, PasswordChange, PrepareRequest, ServiceStatus, UserAttributes, UserSpec};
@@ -107,8 +107,8 @@ pub trait DatastoreManager: Send + Sync + fmt::Debug {
             Facet::Backup => self.backups().is_some(),
             Facet::Replication => self.replication().is_some(),
             Facet::RedisCluster => self.redis_cluster().is_some(),
-            Facet::Upgrade
-            | Facet::Logs
+            Facet::Upgrade => self.upgrades().is_some(),
+            Facet::Logs
             | Facet::Modules
             | Facet::Tls
             | Facet::SelfUpdate
@@ -146,6 +146,11 @@ pub trait DatastoreManager: Send + Sync + fmt::Debug {
 
     /// Membership in a Redis Cluster.
     fn redis_cluster(&self) -> Option<&dyn RedisCluster> {
+        None
+    }
+
+    /// Upgrades.
+    fn upgrades(&self) -> Option<&dyn Upgrades> {
         None
     }
 

@@ -19,6 +19,7 @@ pub mod registry;
 pub mod replication;
 pub mod restore;
 pub mod restoring;
+pub mod upgrade;
 
 pub use descriptor::Descriptor;
 pub use facet::Facet;
@@ -26,3 +27,4 @@ pub use manager::{
     Backups, ConfigGroups, DatabaseAdmin, DatastoreManager, Deps, RedisCluster, RestoreTarget, RootAccess, StatusProbe, UserAdmin,
 };
 pub use owner::Owner;
+pub use upgrade::Upgrades;

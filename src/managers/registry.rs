@@ -60,6 +60,9 @@ pub(crate) mod tests {
         async fn install(&self, _op: &Op, _packages: &[String]) -> Result<()> {
             Ok(())
         }
+        async fn upgrade(&self, _op: &Op, _packages: &[String]) -> Result<()> {
+            Ok(())
+        }
     }
 
     fn settings(name: &str) -> Settings {

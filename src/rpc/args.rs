@@ -46,6 +46,30 @@ arguments! {
         /// `{"config_contents": text}`.
         configuration: ConfigContents,
     }
+    /// `upgrade`. Up to Victoria the same name has other arguments, which no Python guest has served: an agent that replaces itself.
+    Upgrade {
+        /// What `pre_upgrade` returned, with `datastore_version`.
+        #[serde(default)] upgrade_info: Option<UpgradeInfo>,
+    }
+    /// `post_upgrade`.
+    PostUpgrade {
+        /// What `pre_upgrade` returned, with `device`.
+        upgrade_info: UpgradeInfo,
+    }
+    /// What goes from one step of an upgrade to the next.
+    UpgradeInfo {
+        /// The volume's device; none without a volume.
+        #[serde(default)] device: Option<Utf8PathBuf>,
+        /// The version to upgrade to.
+        #[serde(default)] datastore_version: Option<String>,
+    }
+    /// `rebuild`.
+    Rebuild {
+        /// The base configuration file.
+        #[serde(default)] config_contents: Option<String>,
+        /// The user's configuration group.
+        #[serde(default)] config_overrides: Option<Overrides>,
+    }
     /// `mount_volume`, `unmount_volume`, `resize_fs`.
     VolumeArgs {
         /// Block device; the configured one when null.

@@ -97,22 +97,18 @@ impl Dispatcher {
     /// The agent ended in the middle of this request: what to tell caller and conductor.
     pub async fn interrupted(&self, op: &Op, request: &Request) -> Answer {
         let is_prepare = matches!(request, Request::Prepare(_));
+        let is_rebuild = matches!(request, Request::Rebuild(_));
         let advice = if is_prepare { DELETE_INSTANCE } else { "look at the instance and repeat the call" };
         let error = Error::Interrupted { method: request.method().to_owned(), advice: advice.to_owned() };
         let mut casts = Vec::new();
         if let Request::CreateBackup(args) = request {
             casts.extend(self.finished_backup(op, &args.backup_info));
         }
-        let outcome = match self.status.phase() {
-            _ if !casts.is_empty() => Ok(Value::Null),
-            // The end of this one was on disk, and only nobody was told any more.
-            Phase::Active | Phase::ClusterReady if is_prepare => Ok(Value::Null),
-            Phase::Failed { reason, .. } if is_prepare => Err(Error::guest(reason)),
-            _ => {
-                self.note_interruption(is_prepare, &error);
-                Err(error)
-            }
-        };
+        let on_disk = if casts.is_empty() { self.end_on_disk(is_prepare || is_rebuild) } else { Some(Ok(Value::Null)) };
+        let outcome = on_disk.unwrap_or_else(|| {
+            self.note_interruption(is_prepare || is_rebuild, &error);
+            Err(error)
+        });
         if is_prepare && outcome.is_ok() {
             self.tell_of_root(op, &mut casts).await;
         }
@@ -132,7 +128,8 @@ impl Dispatcher {
     /// Whether a request that the agent's end cut short is run again. `in_time`: nobody waits for its answer, or somebody still does.
     pub(super) fn resumes(&self, request: &Request, stage: Stage, in_time: bool) -> bool {
         // Its end is on disk already.
-        let has_ended = matches!(request, Request::Prepare(_)) && !matches!(self.status.phase(), Phase::New | Phase::Preparing { .. });
+        let has_ended = matches!(request, Request::Prepare(_) | Request::Rebuild(_))
+            && !matches!(self.status.phase(), Phase::New | Phase::Preparing { .. });
         match request.properties().after_interruption {
             _ if stage == Stage::Accepted => true,
             Resume::Repeat => !has_ended,
@@ -191,9 +188,18 @@ impl Dispatcher {
         done(outcome)
     }
 
-    fn note_interruption(&self, is_prepare: bool, error: &Error) {
+    /// A preparation whose end was on disk, and only nobody was told any more.
+    fn end_on_disk(&self, is_preparation: bool) -> Option<Result<Value>> {
+        match self.status.phase() {
+            Phase::Active | Phase::ClusterReady if is_preparation => Some(Ok(Value::Null)),
+            Phase::Failed { reason, .. } if is_preparation => Some(Err(Error::guest(reason))),
+            _ => None,
+        }
+    }
+
+    fn note_interruption(&self, is_preparation: bool, error: &Error) {
         tracing::error!(%error, "an operation was cut short by the agent's end");
-        if is_prepare {
+        if is_preparation {
             self.preparation_failed(error);
         }
     }
@@ -218,7 +224,7 @@ impl Dispatcher {
         }
     }
 
-    fn preparation_failed(&self, error: &Error) {
+    pub(super) fn preparation_failed(&self, error: &Error) {
         if let Err(error) = self.status.apply(&Event::PreparationFails { reason: error.to_string() }) {
             tracing::error!(%error, "failed to note that the instance has failed");
         }
@@ -242,7 +248,10 @@ impl Dispatcher {
             StopDb(args) => self.stop(op, args.do_not_start_on_reboot).await,
             StartDbWithConfChanges(args) => self.start_with_configuration(op, &args.config_contents).await,
             ResetConfiguration(args) => done(self.manager.reset_configuration(op, &args.configuration.config_contents).await),
-            PreUpgrade(_) => Ok(json!({})),
+            PreUpgrade(_) => self.pre_upgrade(op).await,
+            Upgrade(args) => self.upgrade(op, args.upgrade_info.as_ref()).await,
+            PostUpgrade(args) => self.post_upgrade(op, &args.upgrade_info).await,
+            Rebuild(args) => self.rebuild(op, &args).await,
             GetFilesystemStats(_) => self.filesystem_stats(),
             MountVolume(args) => {
                 let (volume, mount_point) = self.volume(args.device_path, args.mount_point);
@@ -307,22 +316,13 @@ impl Dispatcher {
         Error::not_supported(operation, &self.settings.datastore_manager)
     }
 
-    fn facet<T>(&self, operation: &str, facet: Option<T>) -> Result<T> {
+    pub(super) fn facet<T>(&self, operation: &str, facet: Option<T>) -> Result<T> {
         facet.ok_or_else(|| self.not_supported(operation))
     }
 
     /// `prepare` with its consequences for the instance's phase: a failed step fails the instance, whichever it was.
     async fn prepare(&self, op: &Op, request: &PrepareRequest, casts: &mut Vec<Letter>) -> Result<Value> {
-        self.status.apply(&Event::PreparationBegins)?;
-        if let Phase::Preparing { attempt } = self.status.phase()
-            && attempt > PREPARE_ATTEMPTS
-        {
-            let error = Error::guest(format!(
-                "the guest agent ended in the middle of 'prepare' {PREPARE_ATTEMPTS} times and does not try again; its log may tell why. {DELETE_INSTANCE}"
-            ));
-            self.preparation_failed(&error);
-            return Err(error);
-        }
+        self.begin_preparation("prepare", DELETE_INSTANCE)?;
         match prepare::run(op, &*self.manager, &self.prepare, request).await {
             Ok(outcome) => {
                 self.status.apply(&Event::PreparationEnds { in_cluster: request.cluster_config.is_some() })?;
@@ -335,6 +335,21 @@ impl Dispatcher {
                 self.preparation_failed(&error);
                 Err(error)
             }
+        }
+    }
+
+    /// A preparation, or a rebuild, that ends the agent each time is not begun for ever.
+    pub(super) fn begin_preparation(&self, method: &str, advice: &str) -> Result<()> {
+        self.status.apply(&Event::PreparationBegins)?;
+        match self.status.phase() {
+            Phase::Preparing { attempt } if attempt > PREPARE_ATTEMPTS => {
+                let error = Error::guest(format!(
+                    "the guest agent ended in the middle of '{method}' {PREPARE_ATTEMPTS} times and does not try again; its log may tell why. {advice}"
+                ));
+                self.preparation_failed(&error);
+                Err(error)
+            }
+            _ => Ok(()),
         }
     }
 
@@ -374,7 +389,7 @@ impl Dispatcher {
     }
 
     /// The volume and its mount point; what the request does not name is as configured.
-    fn volume(&self, device: Option<Utf8PathBuf>, mount_point: Option<Utf8PathBuf>) -> (Volume, Utf8PathBuf) {
+    pub(super) fn volume(&self, device: Option<Utf8PathBuf>, mount_point: Option<Utf8PathBuf>) -> (Volume, Utf8PathBuf) {
         let device = device.unwrap_or_else(|| self.settings.volume.device_path.clone());
         let volume = Volume::new(device, &self.settings.volume, self.prepare.commands.clone());
         (volume, mount_point.unwrap_or_else(|| self.manager.mount_point()))
@@ -388,7 +403,7 @@ impl Dispatcher {
     }
 }
 
-fn done(outcome: Result<()>) -> Result<Value> {
+pub(super) fn done(outcome: Result<()>) -> Result<Value> {
     outcome.map(|()| Value::Null)
 }
 
@@ -397,6 +412,6 @@ fn page<T: Serialize>(page: Page<T>) -> Result<Value> {
     to_value((page.items, page.next_marker))
 }
 
-fn to_value(value: impl Serialize) -> Result<Value> {
+pub(super) fn to_value(value: impl Serialize) -> Result<Value> {
     serde_json::to_value(value).map_err(|error| Error::guest(format!("cannot put the result into JSON: {error}")))
 }

@@ -27,6 +27,7 @@ mod shape;
 mod socket;
 mod tls;
 mod topology;
+mod upgrade;
 mod work;
 
 pub use conductor::Conductor;

@@ -23,7 +23,7 @@ impl RpcServer {
         let mut prepares = false;
         for found in left.open {
             tracing::warn!(method = found.entry.method, stage = ?found.stage, "an accepted operation was left open when the agent ended");
-            prepares |= found.entry.method == "prepare";
+            prepares |= matches!(found.entry.method.as_str(), "prepare" | "rebuild");
             if let Some(id) = &found.entry.unique_id {
                 self.remember(id);
             }

@@ -52,7 +52,12 @@ requests! {
     // A late stop would surprise: its caller has gone on.
     StopDb(StopDb) = Method::change(Facet::Core).resumed(Resume::RepeatInTime),
     ResetConfiguration(ResetConfiguration) = Method::change(Facet::Core).resumed(Resume::RepeatInTime),
-    PreUpgrade(NoArgs) = Method::read(Facet::Core),
+    // Late, it would surprise: it takes the instance down.
+    PreUpgrade(NoArgs) = Method::change(Facet::Core).resumed(Resume::RepeatInTime),
+    // Half done they leave the database down, and every step is found done.
+    Upgrade(Upgrade) = Method::change(Facet::Upgrade).resumed(Resume::Repeat),
+    PostUpgrade(PostUpgrade) = Method::change(Facet::Upgrade).resumed(Resume::Repeat),
+    Rebuild(Rebuild) = Method::change(Facet::Upgrade).resumed(Resume::Repeat),
     ClusterComplete(NoArgs) = Method::change(Facet::Core).resumed(Resume::Repeat),
     // The guest and its volume. Late, it would surprise: its caller has gone on.
     GetFilesystemStats(Anything) = Method::read(Facet::Core),
@@ -113,7 +118,6 @@ requests! {
 /// Methods that no datastore of this build has, by what they would be served by. One that is built moves up, into [`Request`].
 const UNBUILT: &[(Facet, &[&str])] = &[
     (Facet::SelfUpdate, &["update_guest"]),
-    (Facet::Upgrade, &["upgrade", "post_upgrade", "rebuild"]),
     (Facet::Backup, &["pre_create_backup", "post_create_backup"]),
     (Facet::Logs, &["guest_log_list", "guest_log_action"]),
     (Facet::Modules, &["module_list", "module_apply", "module_remove"]),

@@ -9,7 +9,7 @@ from typing import Any
 
 from bench.deployment import Server
 from bench.era_peer import EraPeer
-from conformance import BACKUP, OWNER, SNAPSHOT, keys, last_transaction
+from conformance import BACKUP, NOT_SUPPORTED, OWNER, SNAPSHOT, keys, last_transaction, refusal
 
 NAME = "kilo"
 # Planted: no log may have them.
@@ -47,6 +47,8 @@ class Kilo:
     effect: Callable[[OldServer], bool] | None = None
     # In place of `answers`: it runs, and fails with these words.
     fails: str | None = None
+    # A cast that is refused for its arguments: what is in the log then.
+    logs: str | None = None
     is_call: bool = True
 
 
@@ -117,7 +119,7 @@ METHODS: dict[str, Kilo] = {
     "get_diagnostics": Kilo(answers=shaped(keys("version", "threads", "fd_size", "vm_size", "vm_peak", "vm_rss", "vm_hwm"))),
     "get_filesystem_stats": Kilo({"fs_path": "/"}, shaped(keys("block_size", "total_blocks", "free_blocks", "total", "free", "used"))),
     "update_guest": Kilo(),
-    "upgrade": Kilo(UPGRADE, is_call=False),
+    "upgrade": Kilo(UPGRADE, is_call=False, logs=refusal(NOT_SUPPORTED, "upgrade", "mariadb")[1]),
     "create_database": Kilo({"databases": [SCHEMA]}, effect=lists("list_databases"), is_call=False),
     "list_databases": Kilo(PAGE, page),
     "create_user": Kilo({"users": [kilo_user(NAME, PASSWORDS[0], (NAME,))]}, effect=logs_in(PASSWORDS[0]), is_call=False),

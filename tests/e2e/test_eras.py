@@ -149,6 +149,12 @@ def test_the_outcome_of_each_method_of_kilo_is_the_documented_one(old: OldServer
         assert sent.answers is not None, "docs/rpc.md says that it answers: say in kilo.py what an answer looks like"
         assert sent.answers(old.call(method, **sent.arguments))
         return
+    if sent.logs is not None:
+        logs = sent.logs
+        before = log_count(old.server, logs)
+        old.peer.cast(old.id, method, **sent.arguments)
+        wait_until("the refusal", lambda: log_count(old.server, logs) > before, CAST_SECONDS)
+        return
     assert sent.effect is not None, "docs/rpc.md says that it answers: say in kilo.py what is to be seen then"
     effect = sent.effect
     assert not effect(old)

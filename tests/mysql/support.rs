@@ -120,6 +120,10 @@ impl PackageManager for NoPackages {
     async fn install(&self, _op: &Op, packages: &[String]) -> Result<()> {
         Err(Error::guest(format!("no test installs packages: {packages:?}")))
     }
+
+    async fn upgrade(&self, _op: &Op, packages: &[String]) -> Result<()> {
+        Err(Error::guest(format!("no test installs packages: {packages:?}")))
+    }
 }
 
 /// Programs of the datastore besides its server.

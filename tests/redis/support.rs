@@ -63,6 +63,10 @@ impl PackageManager for NoPackages {
     async fn install(&self, _op: &Op, packages: &[String]) -> Result<()> {
         Err(Error::guest(format!("no test installs packages: {packages:?}")))
     }
+
+    async fn upgrade(&self, _op: &Op, packages: &[String]) -> Result<()> {
+        Err(Error::guest(format!("no test installs packages: {packages:?}")))
+    }
 }
 
 /// A guest: a manager, and a directory that holds all of it.

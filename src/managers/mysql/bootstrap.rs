@@ -28,7 +28,7 @@ pub(super) enum DataDirectory {
 }
 
 /// True for a directory with the server's own tables in it.
-fn is_initialized(directory: &Utf8Path) -> bool {
+pub(super) fn is_initialized(directory: &Utf8Path) -> bool {
     directory.join("mysql").is_dir()
 }
 

@@ -22,6 +22,7 @@ use super::roles::Roles;
 use super::root::Root;
 use super::secure;
 use super::server::ServerProgram;
+use super::upgrade;
 use crate::codec::OptionFile;
 use crate::config::DatastoreSettings;
 use crate::error::{Error, Result, ResultExt};
@@ -29,9 +30,9 @@ use crate::managers::configuration::{Group, Pending};
 use crate::managers::lifecycle::Lifecycle;
 use crate::managers::restoring::HalfRestored;
 use crate::managers::{
-    Backups, ConfigGroups, DatabaseAdmin, DatastoreManager, Deps, Descriptor, Owner, RootAccess, StatusProbe, UserAdmin,
+    Backups, ConfigGroups, DatabaseAdmin, DatastoreManager, Deps, Descriptor, Owner, RootAccess, StatusProbe, Upgrades, UserAdmin,
 };
-use crate::model::PrepareRequest;
+use crate::model::{Overrides, PrepareRequest};
 use crate::op::Op;
 use crate::strategies::replication::ReplicationStrategy;
 use crate::strategies::replication::mysql::MySqlReplication;
@@ -145,7 +146,8 @@ impl MySqlManager {
         )))
     }
 
-    fn half_restored(&self) -> HalfRestored {
+    /// Whether the data directory holds half of a restore.
+    pub(super) fn half_restored(&self) -> HalfRestored {
         HalfRestored::new(&self.layout.state_dir, self.layout.data_dir.clone())
     }
 
@@ -181,19 +183,45 @@ impl MySqlManager {
         Ok(session)
     }
 
-    async fn take_over(&self, op: &Op, request: &PrepareRequest) -> Result<()> {
+    /// The server's program, for upgrades.
+    pub(super) fn program(&self) -> &ServerProgram {
+        &self.program
+    }
+
+    /// The account the server runs as, for upgrades.
+    pub(super) fn owner(&self) -> &Owner {
+        &self.owner
+    }
+
+    /// Writes base configuration and group, for a server that is started next.
+    pub(super) async fn write_configuration(&self, op: &Op, contents: &str, overrides: Option<&Overrides>) -> Result<()> {
+        self.configuration.write_base(op, contents).await.action("write the base configuration")?;
+        match overrides.filter(|overrides| !overrides.is_empty()) {
+            Some(overrides) => ConfigGroups::update(&self.groups, op, overrides, false).await.action("write the configuration group"),
+            None => Ok(()),
+        }
+    }
+
+    /// The agent's account lets it in, whatever became of its password.
+    pub(super) async fn ensure_admin(&self, op: &Op) -> Result<()> {
         let mut session = self.privileged_session(op).await?;
         let is_admin = credentials::read(&self.layout.credentials)?.is_some() && self.client.session(op).await.is_ok();
         if !is_admin {
             secure::create_admin(op, &mut session, &self.layout, self.password_length()).await?;
         }
         session.close().await;
+        Ok(())
+    }
+
+    async fn take_over(&self, op: &Op, request: &PrepareRequest) -> Result<()> {
+        self.ensure_admin(op).await?;
         let mut session = self.client.session(op).await?;
         // A restored database keeps what its owner had, root included.
         secure::secure(op, &mut session, self.password_length(), request.backup_info.is_some()).await?;
         tracing::info!(server = %session.flavor(), "the database is secured");
+        let flavor = session.flavor();
         session.close().await;
-        Ok(())
+        upgrade::note(&self.layout, flavor)
     }
 }
 
@@ -231,11 +259,7 @@ impl DatastoreManager for MySqlManager {
         self.roles.forget()?;
         self.lifecycle.ensure_directories()?;
         let contents = request.config_contents.as_deref().unwrap_or_default();
-        self.configuration.write_base(op, contents).await.action("write the base configuration")?;
-        if let Some(overrides) = request.overrides.as_ref().filter(|overrides| !overrides.is_empty()) {
-            ConfigGroups::update(&self.groups, op, overrides, false).await.action("write the configuration group")?;
-        }
-        Ok(())
+        self.write_configuration(op, contents, request.overrides.as_ref()).await
     }
 
     async fn prepare_server(&self, op: &Op, request: &PrepareRequest) -> Result<()> {
@@ -294,6 +318,10 @@ impl DatastoreManager for MySqlManager {
 
     fn config(&self) -> Option<&dyn ConfigGroups> {
         Some(&self.groups)
+    }
+
+    fn upgrades(&self) -> Option<&dyn Upgrades> {
+        Some(self)
     }
 
     fn replication(&self) -> Option<&dyn ReplicationStrategy> {

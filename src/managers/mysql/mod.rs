@@ -23,6 +23,7 @@ mod root;
 mod secure;
 mod server;
 mod upgrade;
+mod upgrading;
 mod user_group;
 mod variables;
 

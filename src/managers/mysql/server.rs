@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use camino::{Utf8Path, Utf8PathBuf};
-use tokio::sync::OnceCell;
+use tokio::sync::Mutex;
 
 use super::flavor::Flavor;
 use crate::codec::my_cnf::normalize;
@@ -23,41 +23,46 @@ pub(super) struct ServerProgram {
     service: Arc<dyn ServiceControl>,
     owner: &'static str,
     candidates: Vec<Utf8PathBuf>,
-    found: OnceCell<(String, Flavor)>,
+    found: Mutex<Option<(String, Flavor)>>,
 }
 
 impl ServerProgram {
     pub(super) fn new(service: Arc<dyn ServiceControl>, owner: &'static str, candidates: Vec<Utf8PathBuf>) -> ServerProgram {
-        ServerProgram { service, owner, candidates, found: OnceCell::new() }
+        ServerProgram { service, owner, candidates, found: Mutex::default() }
     }
 
     /// Path and version; looked for until it is found.
-    async fn program(&self, op: &Op) -> Result<&(String, Flavor)> {
-        self.found
-            .get_or_try_init(|| async {
-                for name in self.candidates.iter().map(|path| path.as_str()) {
-                    let output = self.service.exec(op, CommandSpec::new(name).arg("--version")).await;
-                    if let Some(flavor) = output.ok().and_then(|output| Flavor::parse_program_version(&output.stdout)) {
-                        return Ok((name.to_owned(), flavor));
-                    }
-                }
-                Err(Error::guest(format!(
-                    "no database server is installed: none of {} runs",
-                    self.candidates.iter().map(|path| path.as_str()).collect::<Vec<_>>().join(", ")
-                )))
-            })
-            .await
+    async fn program(&self, op: &Op) -> Result<(String, Flavor)> {
+        let mut found = self.found.lock().await;
+        if let Some(known) = &*found {
+            return Ok(known.clone());
+        }
+        for name in self.candidates.iter().map(|path| path.as_str()) {
+            let output = self.service.exec(op, CommandSpec::new(name).arg("--version")).await;
+            if let Some(flavor) = output.ok().and_then(|output| Flavor::parse_program_version(&output.stdout)) {
+                return Ok(found.insert((name.to_owned(), flavor)).clone());
+            }
+        }
+        Err(Error::guest(format!(
+            "no database server is installed: none of {} runs",
+            self.candidates.iter().map(|path| path.as_str()).collect::<Vec<_>>().join(", ")
+        )))
+    }
+
+    /// Looks again: another one may be installed now.
+    pub(super) async fn forget(&self) {
+        *self.found.lock().await = None;
     }
 
     /// Kind and version of the installed program.
     pub(super) async fn flavor(&self, op: &Op) -> Result<Flavor> {
-        self.program(op).await.map(|(_, flavor)| *flavor)
+        self.program(op).await.map(|(_, flavor)| flavor)
     }
 
     /// A command of the server's program; `first` must come before every other option.
     pub(super) async fn command(&self, op: &Op, first: &str) -> Result<CommandSpec> {
         let (program, _) = self.program(op).await?;
-        Ok(CommandSpec::new(program.as_str()).arg(first).arg(format!("--user={}", self.owner)))
+        Ok(CommandSpec::new(program).arg(first).arg(format!("--user={}", self.owner)))
     }
 
     /// The options the program knows.

@@ -1,20 +1,114 @@
-//! A restored database of an older MariaDB: its system tables are brought up to date. MySQL does that by itself since 8.0.16.
+//! Data of an older server: what they are of, and bringing the system tables up to date. MySQL does that by itself since 8.0.16.
 
 use std::time::Duration;
 
 use camino::Utf8Path;
 
 use super::flavor::Flavor;
+use super::layout::Layout;
 use super::private_server::PrivateServerSpec;
 use crate::error::{Error, Result, ResultExt};
 use crate::op::Op;
 use crate::system::command::CommandSpec;
 use crate::system::files;
+use crate::system::service::ServiceControl;
 
 /// All tables are looked at.
 const DEADLINE: Duration = Duration::from_secs(3600);
 /// Where hot backups say which server they are of; the newer name is MariaDB's since 11.1.
 const INFO: [&str; 2] = ["mariadb_backup_info", "xtrabackup_info"];
+
+/// Beside the data directory: the server whose data they are.
+const NOTE: &str = ".trove-server";
+/// In the data directory: the server that last brought the system tables up to date; the newer name is MariaDB's since 11.
+const UPGRADED: [&str; 2] = ["mariadb_upgrade_info", "mysql_upgrade_info"];
+
+fn series(flavor: Flavor) -> (u16, u16) {
+    (flavor.version.0, flavor.version.1)
+}
+
+/// Writes down which server the data are of.
+///
+/// # Errors
+/// The volume cannot be written to.
+pub(super) fn note(layout: &Layout, here: Flavor) -> Result<()> {
+    let (major, minor, patch) = here.version;
+    let kind = if here.is_mariadb() { "-MariaDB" } else { "" };
+    files::write_atomic(&layout.mount_point.join(NOTE), format!("{major}.{minor}.{patch}{kind}\n").as_bytes(), 0o644, None)
+}
+
+/// The server whose data are on the volume, as far as that is written anywhere.
+///
+/// # Errors
+/// A file that says so cannot be read.
+pub(super) fn data_of(layout: &Layout) -> Result<Option<Flavor>> {
+    let upgraded = UPGRADED.iter().map(|name| layout.data_dir.join(name));
+    for path in std::iter::once(layout.mount_point.join(NOTE)).chain(upgraded) {
+        if let Some(text) = files::read_optional(&path)? {
+            return Ok(Flavor::parse(text.trim(), ""));
+        }
+    }
+    Ok(None)
+}
+
+/// Refuses data of a newer server, or of another kind of server: nothing must be started on them.
+///
+/// # Errors
+/// They are.
+pub(super) fn check_data(made_by: Flavor, here: Flavor) -> Result<()> {
+    if made_by.is_mariadb() == here.is_mariadb() && series(made_by) <= series(here) {
+        return Ok(());
+    }
+    Err(Error::bad_request(format!(
+        "the data are of {made_by}, which {here} cannot read: a downgrade is not possible. Nothing was changed; rebuild the guest from an image with \
+         {made_by} or newer, or restore a dump into a new instance"
+    )))
+}
+
+/// True when the installed server is older than the version that is wanted, as far as that goes: `11` and `11.8` are as good as any 11.8.x.
+///
+/// # Errors
+/// It is newer, or the text is no version.
+pub(super) fn is_older(here: Flavor, wanted: &str) -> Result<bool> {
+    let parts: std::result::Result<Vec<u16>, _> = wanted.trim().split(['.', '-']).take(3).map(str::parse).collect();
+    let parts = parts.map_err(|_| Error::bad_request(format!("'{}' is not a version to upgrade to", wanted.escape_debug())))?;
+    let (major, minor, patch) = here.version;
+    let installed = [major, minor, patch];
+    let order = installed[..parts.len()].cmp(&parts[..]);
+    // A later patch of the same series is what an older one was upgraded to.
+    if order.is_gt() && installed[..parts.len().min(2)] != parts[..parts.len().min(2)] {
+        return Err(Error::bad_request(format!(
+            "version {wanted} is older than {here}, which is installed: a downgrade is not possible. Nothing was changed; restore a dump into a new \
+             instance of version {wanted}"
+        )));
+    }
+    Ok(order.is_lt())
+}
+
+/// The system tables of a running server.
+pub(super) struct SystemTables<'a> {
+    pub(super) service: &'a dyn ServiceControl,
+    /// The option file of an account with all privileges.
+    pub(super) login: &'a Utf8Path,
+}
+
+impl SystemTables<'_> {
+    /// Brings them up to date, if that was not done already.
+    ///
+    /// # Errors
+    /// The server's own program failed; its words are in the error, and what to do.
+    pub(super) async fn upgrade(&self, op: &Op, here: Flavor) -> Result<()> {
+        let program = match here {
+            _ if here.is_mariadb() && here.version >= (10, 4, 6) => "mariadb-upgrade",
+            _ if here.is_mariadb() || here.version < (8, 0, 16) => "mysql_upgrade",
+            _ => return Ok(()),
+        };
+        let upgrade = CommandSpec::new(program).arg(format!("--defaults-file={}", self.login)).timeout(DEADLINE);
+        self.service.exec(op, upgrade).await.map(drop).action(
+            "upgrade the system tables (the database runs, with those of the older server: see its log, repair what the program names, send the request again)",
+        )
+    }
+}
 
 /// The server that made a dump, from its beginning.
 pub(super) fn dumped_by(head: &str) -> Option<Flavor> {
@@ -38,7 +132,6 @@ pub(super) fn copied_from(directory: &Utf8Path) -> Result<Option<Flavor>> {
 
 /// True when `mariadb-upgrade` must run.
 pub(super) fn is_needed(made_by: Flavor, here: Flavor) -> bool {
-    let series = |flavor: Flavor| (flavor.version.0, flavor.version.1);
     here.is_mariadb() && made_by.is_mariadb() && series(made_by) < series(here)
 }
 
@@ -47,7 +140,6 @@ pub(super) fn is_needed(made_by: Flavor, here: Flavor) -> bool {
 /// # Errors
 /// They are of another kind, or of a newer series.
 pub(super) fn check_files(made_by: Flavor, here: Flavor) -> Result<()> {
-    let series = |flavor: Flavor| (flavor.version.0, flavor.version.1);
     if made_by.is_mariadb() != here.is_mariadb() || series(made_by) > series(here) {
         return Err(Error::guest(format!(
             "the backup holds files of {made_by}, which {here} cannot read: restore it to a guest of that version"
@@ -83,6 +175,25 @@ mod tests {
         check_files(of("10.11.99-MariaDB"), here).unwrap();
         assert!(check_files(of("11.4.2-MariaDB"), here).unwrap_err().to_string().contains("MariaDB 11.4.2"));
         assert!(check_files(of("8.0.36"), here).is_err());
+    }
+
+    #[test]
+    fn only_later_versions_are_upgraded_to() {
+        let here = Flavor::parse("10.11.14-MariaDB", "").unwrap();
+        for older in ["11.8", "11", "10.12.1", "10.11.15"] {
+            assert!(is_older(here, older).unwrap(), "{older}");
+        }
+        for same in ["10.11", "10", "10.11.14", "10.11.3", "10.11.14-1"] {
+            assert!(!is_older(here, same).unwrap(), "{same}");
+        }
+        for refused in ["10.6", "9", "10.6.22"] {
+            assert!(is_older(here, refused).unwrap_err().to_string().contains("downgrade is not possible"), "{refused}");
+        }
+        assert!(is_older(here, "latest").unwrap_err().to_string().contains("'latest'"));
+        let newer = Flavor::parse("11.8.2-MariaDB", "").unwrap();
+        check_data(here, newer).unwrap();
+        assert!(check_data(newer, here).unwrap_err().to_string().contains("MariaDB 11.8.2 or newer"));
+        assert!(check_data(Flavor::parse("8.0.36", "").unwrap(), here).is_err());
     }
 
     #[test]

@@ -139,14 +139,28 @@ impl PackageManager for Apt {
         }
         self.repair(op).await?;
         self.preseed(op, &parsed).await?;
+        self.apt_install(op, &texts).await?;
+        tracing::info!(packages = texts.join(", "), "installed packages");
+        Ok(())
+    }
+
+    async fn upgrade(&self, op: &Op, packages: &[String]) -> Result<()> {
+        packages.iter().try_for_each(|text| Package::parse(text).map(drop))?;
+        self.update(op).await?;
+        self.repair(op).await?;
+        let texts: Vec<&str> = packages.iter().map(String::as_str).collect();
+        self.apt_install(op, &texts).await
+    }
+}
+
+impl Apt {
+    async fn apt_install(&self, op: &Op, texts: &[&str]) -> Result<()> {
         let install = quiet("apt-get")
             .args(["install", "-y", "-q", "--no-install-recommends"])
             .args(["-o", "Dpkg::Options::=--force-confold", "-o", "Dpkg::Options::=--force-confdef"])
             .args(["-o", &format!("DPkg::Lock::Timeout={}", LOCK_WAIT.as_secs())])
-            .args(&texts);
-        self.commands.run(op, install).await.action(format!("install {}", texts.join(", ")))?;
-        tracing::info!(packages = texts.join(", "), "installed packages");
-        Ok(())
+            .args(texts);
+        self.commands.run(op, install).await.map(drop).action(format!("install {}", texts.join(", ")))
     }
 }
 

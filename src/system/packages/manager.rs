@@ -24,6 +24,12 @@ pub trait PackageManager: Send + Sync + fmt::Debug {
     /// # Errors
     /// The package manager's own words, and what to do.
     async fn install(&self, op: &Op, packages: &[String]) -> Result<()>;
+
+    /// Brings installed packages to the newest version the package sources have. Configuration files stay as they are.
+    ///
+    /// # Errors
+    /// The package manager's own words.
+    async fn upgrade(&self, op: &Op, packages: &[String]) -> Result<()>;
 }
 
 /// Where a guest keeps its programs.
@@ -60,6 +66,10 @@ impl PackageManager for NoPackageManager {
             "cannot install {}: this guest has neither apt-get, dnf nor yum; build the image with the datastore in it",
             packages.join(", ")
         )))
+    }
+
+    async fn upgrade(&self, op: &Op, packages: &[String]) -> Result<()> {
+        self.install(op, packages).await
     }
 }
 

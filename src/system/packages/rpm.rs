@@ -68,4 +68,11 @@ impl PackageManager for Rpm {
         tracing::info!(packages = missing.join(", "), "installed packages");
         Ok(())
     }
+
+    async fn upgrade(&self, op: &Op, packages: &[String]) -> Result<()> {
+        let names = packages.iter().map(|text| Package::parse(text).map(|package| package.name));
+        let names: Vec<&str> = names.collect::<Result<_>>()?;
+        let upgrade = CommandSpec::new(self.installer.program()).args(["-y", "upgrade"]).args(&names).timeout(INSTALL_TIMEOUT);
+        self.commands.run(op, upgrade).await.map(drop).action(format!("upgrade {}", names.join(", ")))
+    }
 }
