@@ -133,8 +133,13 @@ class Developer:
             [{"name": "ann", "password": self.password, "host": "%", "databases": [{"name": "shop"}]}],
             device_path=None,
             mount_point=str(self.directory / "volume"),
-            overrides={"port": self.port, "bind_address": "127.0.0.1"},
+            overrides=self.address,
         )
+
+    @property
+    def address(self) -> dict[str, Any]:
+        """Where the server listens, as values of a configuration group."""
+        return {"port": self.port, "bind_address": "127.0.0.1"}
 
     def wait(self, status: str, timeout: float = 60.0) -> None:
         self.instance.wait_status(status, timeout, self.log)
@@ -206,7 +211,9 @@ def test_a_restart_is_a_new_server_on_the_old_data(machine: Developer) -> None:
 def test_a_configuration_group_is_checked_and_applied(machine: Developer) -> None:
     with pytest.raises(GuestCallFailed, match="no_such_option"):
         machine.instance.call("update_overrides", overrides={"no_such_option": 1})
-    machine.instance.call("update_overrides", overrides={"max_connections": 77})
+    # All of the group, as a controller sends it.
+    group = machine.address | {"max_connections": 77}
+    machine.instance.call("update_overrides", overrides=group)
     machine.instance.call("apply_overrides", overrides={"max_connections": 77})
     assert machine.query("SELECT @@max_connections") == [(77,)]
     machine.instance.call("restart")
@@ -230,6 +237,7 @@ def test_a_stopped_database_stays_down_and_starts_again(machine: Developer, peer
 
 def test_a_crashed_server_comes_back(machine: Developer) -> None:
     pid = machine.engine.pid(machine.container)
+    assert pid > 0, "the server runs"
     os.kill(pid, signal.SIGKILL)
     wait_until("another server", lambda: machine.engine.pid(machine.container) not in (0, pid), 60, machine.log)
     machine.instance.wait_heartbeat()
