@@ -56,11 +56,17 @@ pub enum Error {
         /// Full sentence for the caller; must not contain a secret.
         message: String,
     },
-    /// A user, database or file the caller named does not exist.
-    #[error("{what} cannot be found on the instance.")]
+    /// A user, database, log or module the caller named does not exist.
+    #[error("{message}")]
     NotFound {
-        /// For example `User u1@%`.
-        what: String,
+        /// Full sentence for the caller.
+        message: String,
+    },
+    /// A log that only administrators may use.
+    #[error("You must be admin to show log '{log}'.")]
+    LogAccessForbidden {
+        /// Its name.
+        log: String,
     },
     /// Source and replica follow different strategies.
     #[error("Instance with replication strategy {replica} cannot replicate from instance with replication strategy {source_strategy}.")]
@@ -197,6 +203,7 @@ impl Error {
             Error::BadRequest { .. } => (TROVE, "BadRequest"),
             Error::InvalidValue { .. } => (BUILTINS, "ValueError"),
             Error::NotFound { .. } => (TROVE, "NotFound"),
+            Error::LogAccessForbidden { .. } => (TROVE, "LogAccessForbidden"),
             Error::IncompatibleReplication { .. } => (TROVE, "IncompatibleReplicationStrategy"),
             Error::NoSpaceForReplica { .. } => (TROVE, "InsufficientSpaceForReplica"),
             Error::Io { .. }
@@ -234,6 +241,11 @@ impl Error {
     /// A sentence about the guest's own state, for conditions no other variant names.
     pub fn guest(message: impl Into<String>) -> Self {
         Error::Guest { message: message.into() }
+    }
+
+    /// What the caller named, for example `User u1@%`, does not exist.
+    pub fn not_found(what: impl std::fmt::Display) -> Self {
+        Error::NotFound { message: format!("{what} cannot be found on the instance.") }
     }
 
     /// The method is not part of the guest's RPC interface.

@@ -18,6 +18,8 @@ mod databases;
 mod drill;
 #[path = "mysql/health.rs"]
 mod health;
+#[path = "mysql/logs.rs"]
+mod logs;
 #[path = "mysql/prepare.rs"]
 mod prepare;
 #[path = "mysql/quoting.rs"]

@@ -1,4 +1,4 @@
-//! Storage of backups: one contract for Swift (static and dynamic manifests) and a folder, faults, tokens, and python-swiftclient at the other end.
+//! Storage of backups and logs: one contract for Swift (static and dynamic manifests) and a folder, faults, tokens, and python-swiftclient at the other end.
 //!
 //! `TROVE_TEST_SWIFT` describes a running Swift with Keystone (`python -m bench.with_services keystone -- cargo test --test storage`);
 //! `TROVE_TEST_PYTHON` names a Python that has `swiftclient`.
@@ -14,6 +14,8 @@ mod contract;
 mod faults;
 #[path = "storage/keystone.rs"]
 mod keystone;
+#[path = "storage/logs.rs"]
+mod logs;
 #[path = "storage/manifests.rs"]
 mod manifests;
 #[path = "storage/python.rs"]

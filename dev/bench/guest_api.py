@@ -76,10 +76,12 @@ def call(
     event: str | None = None,
     api: str = "base",
     profiled: bool = False,
+    storage: dict[str, str] | None = None,
 ) -> Any:
-    """Any method of a real guest API; with `event`, a notification of that class travels along; `profiled`, osprofiler's trace."""
+    """Any method of a real guest API; with `event`, a notification of that class travels along; `profiled`, osprofiler's trace; `storage`, an
+    account of Swift in the service catalog."""
     with _profiler() if profiled else contextlib.nullcontext():
-        return getattr(guest(instance_id, event, api), method)(**arguments)
+        return getattr(guest(instance_id, event, api, storage), method)(**arguments)
 
 
 def surface() -> list[dict[str, Any]]:
@@ -110,9 +112,9 @@ def conductor_builds(message: dict[str, Any]) -> dict[str, Any]:
     return serializer.TroveRequestContextSerializer(None).deserialize_context(conductor_reads(message)["received"]).to_dict()
 
 
-def guest(instance_id: str, event: str | None = None, api: str = "base") -> Any:
+def guest(instance_id: str, event: str | None = None, api: str = "base", storage: dict[str, str] | None = None) -> Any:
     """The real API object of an instance."""
-    context = new_context()
+    context = new_context(storage)
     if event:
         # A request of the REST API, as far as notifications look at it.
         request = types.SimpleNamespace(remote_addr="192.0.2.9", host="controller")
@@ -120,9 +122,14 @@ def guest(instance_id: str, event: str | None = None, api: str = "base") -> Any:
     return APIS[api](context, instance_id)
 
 
-def new_context() -> TroveContext:
+def new_context(storage: dict[str, str] | None = None) -> TroveContext:
+    """`storage` has the `url` of an account of Swift, and a `token` for it."""
+    swift = {"type": "object-store", "name": "swift", "endpoints": [{"region": "RegionOne", "publicURL": storage["url"]}]} if storage else None
+    token = storage["token"] if storage else AUTH_TOKEN
     # `user` and `project_id` as keystonemiddleware sets them for a user's request.
-    return TroveContext(user_id="bench-user", project_id=TENANT, is_admin=True, auth_token=AUTH_TOKEN, limit=20, service_catalog=[])
+    return TroveContext(
+        user_id="bench-user", project_id=TENANT, is_admin=True, auth_token=token, limit=20, service_catalog=[swift] if swift else []
+    )
 
 
 def serve(*operations: Callable[..., Any]) -> None:

@@ -88,11 +88,7 @@ fn settings(reader: &mut Reader<'_>, gathered: &Gathered) -> Settings {
         accounts: account_settings(reader),
         backup: backup_settings(reader),
         storage: storage_settings(reader),
-        guest_log: GuestLogSettings {
-            container: reader.text_or_empty(DEFAULT, "guest_log_container_name"),
-            limit: reader.number(DEFAULT, "guest_log_limit"),
-            expiry: reader.seconds(DEFAULT, "guest_log_expiry"),
-        },
+        guest_log: guest_log_settings(reader),
         datastore: datastore_settings(reader),
         outcomes: Vec::new(),
     }
@@ -227,6 +223,18 @@ fn backup_settings(reader: &mut Reader<'_>) -> BackupSettings {
         drill: reader.flag(DEFAULT, "backup_drill"),
         drill_dir: reader.path(DEFAULT, "backup_drill_dir"),
         restore_timeout: reader.seconds(DEFAULT, "restore_usage_timeout"),
+    }
+}
+
+fn guest_log_settings(reader: &mut Reader<'_>) -> GuestLogSettings {
+    // Train's list has blanks where later ones have commas.
+    let words = |names: Vec<String>| names.iter().flat_map(|names| names.split_whitespace()).map(str::to_lowercase).collect();
+    GuestLogSettings {
+        container: reader.text_or_empty(DEFAULT, "guest_log_container_name"),
+        limit: reader.number(DEFAULT, "guest_log_limit"),
+        expiry: reader.seconds(DEFAULT, "guest_log_expiry"),
+        exposed: reader.list(DATASTORE, "guest_log_exposed_logs").map(words),
+        long_query_time: reader.optional_number(DATASTORE, "guest_log_long_query_time"),
     }
 }
 

@@ -258,6 +258,10 @@ pub const OPTIONS: &[OptionSpec] = &[
         .aliases(&[(DEFAULT, "backup_strategy")])
         .doc("K T Z M", "How backups are made; the datastore's default when not set."),
     datastore("replication_strategy", Text).doc("K T Z M", "How replicas follow; the datastore's default when not set."),
+    datastore("guest_log_exposed_logs", List)
+        .doc("T Z M", "Logs users may see and publish, or `all`; the datastore's own list when not set. Administrators see every log."),
+    datastore("guest_log_long_query_time", Int(-1, i64::MAX))
+        .doc("T Z M", "Milliseconds from which on a statement is in the `slow_query` log; the datastore's default when not set."),
     datastore("socket", Path).doc("own", "The server's Unix socket, when it is not at the usual place."),
     datastore("config_dir", Path).doc("own", "Folder of the server's configuration, likewise."),
     datastore("service_name", Text).doc("own", "Unit (`systemd`) or container (`docker`) of the server, likewise."),

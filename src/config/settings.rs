@@ -407,6 +407,10 @@ pub struct GuestLogSettings {
     pub limit: u64,
     /// `guest_log_expiry`.
     pub expiry: Duration,
+    /// `guest_log_exposed_logs` of the datastore's group, in lower case.
+    pub exposed: Option<Vec<String>>,
+    /// `guest_log_long_query_time` of the datastore's group, in milliseconds.
+    pub long_query_time: Option<i64>,
 }
 
 impl Settings {

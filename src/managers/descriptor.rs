@@ -23,6 +23,8 @@ pub struct Descriptor {
     pub ignore_users: &'static [&'static str],
     /// Databases that are never listed, created or deleted.
     pub ignore_dbs: &'static [&'static str],
+    /// Logs that users see, where `guest_log_exposed_logs` does not say.
+    pub exposed_logs: &'static [&'static str],
     /// Parts of the guest API no Python manager of this datastore ever had: their methods are unknown to the guest, rather than unsupported by it.
     pub absent: &'static [&'static [Facet]],
 }

@@ -8,6 +8,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use secrecy::SecretString;
 
 use super::drill::Examination;
+use super::logs::GuestLogs;
 use super::{Descriptor, Facet, Upgrades};
 use crate::config::Settings;
 use crate::error::Result;
@@ -108,8 +109,8 @@ pub trait DatastoreManager: Send + Sync + fmt::Debug {
             Facet::Replication => self.replication().is_some(),
             Facet::RedisCluster => self.redis_cluster().is_some(),
             Facet::Upgrade => self.upgrades().is_some(),
-            Facet::Logs
-            | Facet::Modules
+            Facet::Logs => self.logs().is_some(),
+            Facet::Modules
             | Facet::Tls
             | Facet::SelfUpdate
             | Facet::GaleraCluster
@@ -151,6 +152,11 @@ pub trait DatastoreManager: Send + Sync + fmt::Debug {
 
     /// Upgrades.
     fn upgrades(&self) -> Option<&dyn Upgrades> {
+        None
+    }
+
+    /// Logs to publish.
+    fn logs(&self) -> Option<&dyn GuestLogs> {
         None
     }
 

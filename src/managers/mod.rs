@@ -9,6 +9,7 @@ mod descriptor;
 pub mod drill;
 mod facet;
 pub mod lifecycle;
+pub mod logs;
 mod manager;
 pub mod mysql;
 mod owner;

@@ -14,6 +14,7 @@ use super::request::{self, Request, Support};
 use crate::config::Settings;
 use crate::error::{Error, Result};
 use crate::journal::{Letter, Stage};
+use crate::managers::logs::{self, LogEnv};
 use crate::managers::prepare::{self, PrepareEnv};
 use crate::managers::replication;
 use crate::managers::{ConfigGroups, DatabaseAdmin, DatastoreManager, RootAccess, UserAdmin};
@@ -240,6 +241,7 @@ impl Dispatcher {
         let config = || self.facet(method, self.manager.config());
         let replication = || self.facet(method, self.manager.replication());
         let cluster = || self.facet(method, self.manager.redis_cluster());
+        let guest_logs = || self.facet(method, self.manager.logs());
         match request {
             RpcPing(_) => Ok(json!(true)),
             OsloRpcServerPing(_) => Ok(json!("pong")),
@@ -289,6 +291,8 @@ impl Dispatcher {
             IsRootEnabled(_) => to_value(root()?.is_enabled(op).await?),
             GetRootPassword(_) => to_value(root()?.password(op).await?.map(|password| password.expose_secret().to_owned())),
             CreateBackup(args) => done(self.create_backup(op, &args.backup_info, casts).await.map(drop)),
+            GuestLogList(_) => to_value(logs::list(op, &self.log_env(), guest_logs()?).await?),
+            GuestLogAction(args) => to_value(logs::action(op, &self.log_env(), guest_logs()?, &args).await?),
             ClusterComplete(_) => done(self.status.apply(&Event::ClusterCompletes)),
             BackupRequiredForReplication(_) => to_value(replication()?.needs_backup()),
             GetReplicationSnapshot(args) => self.replication_snapshot(op, &args).await,
@@ -318,6 +322,11 @@ impl Dispatcher {
 
     pub(super) fn facet<T>(&self, operation: &str, facet: Option<T>) -> Result<T> {
         facet.ok_or_else(|| self.not_supported(operation))
+    }
+
+    fn log_env(&self) -> LogEnv {
+        let exposed = self.manager.descriptor().exposed_logs;
+        LogEnv { settings: Arc::clone(&self.settings), release: self.release.current(), exposed }
     }
 
     /// `prepare` with its consequences for the instance's phase: a failed step fails the instance, whichever it was.

@@ -16,6 +16,7 @@ fn table() -> String {
                 Lane::Read => "at once",
                 Lane::Write => "in turn",
                 Lane::Backup => "in turn with backups",
+                Lane::Logs => "in turn with logs",
             };
             let told = if properties.notifies_its_end { ", its end is told" } else { "" };
             let cut_short = match properties.after_interruption {

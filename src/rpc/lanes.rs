@@ -1,4 +1,4 @@
-//! Lanes: reads run side by side, changes run one at a time in the order they came, a backup blocks neither.
+//! Lanes: reads run side by side, changes run one at a time in the order they came; a backup, or a log that is published, blocks neither.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -19,13 +19,15 @@ pub(super) struct Lanes {
     permits: Arc<Semaphore>,
     write: mpsc::UnboundedSender<Job>,
     backup: mpsc::UnboundedSender<Job>,
+    logs: mpsc::UnboundedSender<Job>,
 }
 
 impl Lanes {
-    /// `permits` reads may run at a time (oslo's `executor_thread_pool_size`), where they are submitted; changes and backups run on `threads`.
+    /// `permits` reads may run at a time (oslo's `executor_thread_pool_size`), where they are submitted; everything else runs on `threads`.
     pub(super) fn new(permits: usize, threads: &Handle) -> Self {
         let tracker = TaskTracker::new();
-        Lanes { write: worker(&tracker, threads), backup: worker(&tracker, threads), permits: Arc::new(Semaphore::new(permits)), tracker }
+        let lane = || worker(&tracker, threads);
+        Lanes { write: lane(), backup: lane(), logs: lane(), permits: Arc::new(Semaphore::new(permits)), tracker }
     }
 
     /// Hands over a job. Jobs of one changing lane run in the order of these calls.
@@ -41,14 +43,15 @@ impl Lanes {
             }
             Lane::Write => self.write.send(Box::pin(job)),
             Lane::Backup => self.backup.send(Box::pin(job)),
+            Lane::Logs => self.logs.send(Box::pin(job)),
         };
         assert!(sent.is_ok(), "a lane's worker ends only with its sender");
     }
 
     /// Takes no more work and waits for what is under way.
     pub(super) async fn drain(self) {
-        let Lanes { tracker, write, backup, .. } = self;
-        drop((write, backup));
+        let Lanes { tracker, write, backup, logs, .. } = self;
+        drop((write, backup, logs));
         tracker.close();
         tracker.wait().await;
     }

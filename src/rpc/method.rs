@@ -11,6 +11,8 @@ pub enum Lane {
     Write,
     /// A backup: one at a time, beside the changes; journalled likewise.
     Backup,
+    /// Publishes a log, which may take as long: one at a time, beside changes and backups; journalled likewise.
+    Logs,
 }
 
 /// What to do with a request that the agent's end cut short.
@@ -55,6 +57,11 @@ impl Method {
         Method { lane: Lane::Backup, after_interruption: Resume::Undo, ..Method::read(facet) }
     }
 
+    /// Switches and publishes a log.
+    pub(super) const fn logs(facet: Facet) -> Self {
+        Method { lane: Lane::Logs, ..Method::read(facet) }
+    }
+
     /// The conductor hears of its end.
     pub(super) const fn notified(self) -> Self {
         Method { notifies_its_end: true, ..self }
@@ -67,6 +74,6 @@ impl Method {
 
     /// True for changes inside a running database, which right after the guest's boot may not be up yet.
     pub fn works_in_the_database(&self) -> bool {
-        self.lane == Lane::Write && self.facet != Facet::Core
+        matches!(self.lane, Lane::Write | Lane::Logs) && self.facet != Facet::Core
     }
 }

@@ -11,6 +11,7 @@ use super::args::*;
 use super::failure::without_values;
 use super::method::{Method, Resume};
 use crate::error::{Error, Result};
+use crate::managers::logs::LogAction;
 use crate::managers::{DatastoreManager, Facet};
 use crate::model::PrepareRequest;
 
@@ -90,6 +91,9 @@ requests! {
     GetRootPassword(NoArgs) = Method::read(Facet::RootPassword),
     // Backup.
     CreateBackup(CreateBackup) = Method::backup(Facet::Backup).notified(),
+    // Logs. Published again, nothing is there twice.
+    GuestLogList(NoArgs) = Method::read(Facet::Logs),
+    GuestLogAction(LogAction) = Method::logs(Facet::Logs).resumed(Resume::RepeatInTime),
     // Replication. Every step of a change is found done when it is done again.
     BackupRequiredForReplication(NoArgs) = Method::read(Facet::Replication),
     GetReplicationSnapshot(GetReplicationSnapshot) = Method::backup(Facet::Replication),
@@ -119,7 +123,6 @@ requests! {
 const UNBUILT: &[(Facet, &[&str])] = &[
     (Facet::SelfUpdate, &["update_guest"]),
     (Facet::Backup, &["pre_create_backup", "post_create_backup"]),
-    (Facet::Logs, &["guest_log_list", "guest_log_action"]),
     (Facet::Modules, &["module_list", "module_apply", "module_remove"]),
     (Facet::Tls, &["ssl_show", "ssl_action", "ssl_rollback"]),
     (Facet::GaleraCluster, &["install_cluster", "reset_admin_password", "get_cluster_context", "write_cluster_configuration_overrides"]),

@@ -60,6 +60,8 @@ class Case:
     # The notification that goes along, where the REST API sends one.
     event: str | None = None
     in_train: bool = True
+    # Its context has an account of Swift.
+    storage: bool = False
 
 
 def enable_as_source(server: Server) -> None:
@@ -120,6 +122,20 @@ def keys(*names: str) -> Check:
         assert set(names) <= set(result)
 
     return check
+
+
+LOG_KEYS = {"name", "type", "status", "published", "pending", "container", "prefix", "metafile"}
+
+
+def logs(_server: Server, result: Any) -> None:
+    assert [log["name"] for log in result] == ["general", "slow_query", "error", "guest"]
+    assert all(set(log) == LOG_KEYS for log in result)
+
+
+def error_log(server: Server, result: Any) -> None:
+    assert set(result) == LOG_KEYS
+    assert (result["name"], result["type"], result["published"], result["container"]) == ("error", "SYS", 0, "None")
+    assert result["metafile"] == f"{server.instance.id}/{server.kind.manager}-error_metafile"
 
 
 def page_of(wanted: set[str]) -> Check:
@@ -364,8 +380,10 @@ BASE: dict[str, Case] = {
     "wait_for_txn": Case(lambda server: {"txn": server.instance.call("get_latest_txn_id")}, answers=nothing),
     "cleanup_source_on_replica_detach": Case({"replica_info": {"replication_user": None}}, answers=nothing),
     "demote_replication_master": Case(answers=nothing),
-    "guest_log_list": Case(answers=is_list),
-    "guest_log_action": Case({"log_name": "error", "enable": False, "disable": False, "publish": False, "discard": False}),
+    "guest_log_list": Case(answers=logs, storage=True),
+    "guest_log_action": Case(
+        {"log_name": "error", "enable": None, "disable": None, "publish": None, "discard": None}, error_log, storage=True
+    ),
     "module_list": Case({"include_contents": False}, is_list),
     "module_apply": Case({"modules": [{"module": MODULE}]}),
     "module_remove": Case({"module": {"module": MODULE}}),

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from bench.controller import Fault
-from bench.deployment import Server
+from bench.deployment import Deployment, Server
+from bench.swift import Swift
 from bench.waiting import wait_until
 
 # A cast is carried out within this time on a busy machine.
@@ -65,3 +66,9 @@ def wait_for_fault(server: Server, before: Fault | None) -> Fault:
     fault = server.instance.fault()
     assert fault is not None
     return fault
+
+
+def account(swift: Swift, deployment: Deployment) -> dict[str, str]:
+    """An account of Swift as requests of a user who has one name it: its address for guests, and a token."""
+    token, url = swift.login(deployment.host)
+    return {"token": token, "url": url}

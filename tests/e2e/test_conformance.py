@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 from bench.deployment import MYSQL, Deployment, Server
+from bench.swift import Swift
 from bench.waiting import wait_until
 from bench.worker import GuestCallFailed, Worker
 from conformance import ANSWERS, CASES, CLUSTER_PASSWORD, Case, documented, log_count, refusal
-from helpers import CAST_SECONDS, schema, user, user_names, wait_for_fault
+from helpers import CAST_SECONDS, account, schema, user, user_names, wait_for_fault
 
 TABLE = documented()
 CURRENT, TRAIN = "2026.1", "train"
@@ -54,6 +55,7 @@ def test_the_outcome_is_the_documented_one(
     deployment: Deployment,
     train: Worker,
     surfaces: dict[str, dict[tuple[str, str], dict[str, Any]]],
+    swift: Swift,
     server: Server,
     release: str,
     api: str,
@@ -66,21 +68,22 @@ def test_the_outcome_is_the_documented_one(
     if outcome != ANSWERS:
         return refused(worker, server, case, entry, outcome)
     assert case.answers or case.fails, "docs/rpc.md says that it answers: say in conformance.py what an answer looks like"
+    storage = account(swift, deployment) if case.storage else None
     case.before(server)
     try:
         if case.answers is None:
             with pytest.raises(GuestCallFailed, match=case.fails):
-                send(worker, server, case, entry)
+                send(worker, server, case, entry, storage)
             return None
-        case.answers(server, send(worker, server, case, entry))
+        case.answers(server, send(worker, server, case, entry, storage))
     finally:
         case.after(server)
 
 
-def send(worker: Any, server: Server, case: Case, entry: dict[str, Any]) -> Any:
+def send(worker: Any, server: Server, case: Case, entry: dict[str, Any], storage: dict[str, str] | None = None) -> Any:
     given = case.arguments(server) if callable(case.arguments) else case.arguments
     arguments = {name: given[name] for name in entry["arguments"] if name in given}
-    asked = {"method": entry["method"], "arguments": arguments, "event": case.event, "api": entry["api"]}
+    asked = {"method": entry["method"], "arguments": arguments, "event": case.event, "api": entry["api"], "storage": storage}
     return worker.ask("call", instance_id=server.instance.id, **asked)
 
 

@@ -44,7 +44,7 @@ pub(super) fn password_statement(session: &Session<'_>, account: &Account, passw
 }
 
 fn not_found(account: &Account) -> Error {
-    Error::NotFound { what: format!("User {account}") }
+    Error::not_found(format!("User {account}"))
 }
 
 struct NewUser {
@@ -283,7 +283,7 @@ impl UserAdmin for Accounts {
         let mut session = self.client.session(op).await?;
         let account = self.existing(op, &mut session, name, host).await?;
         if !grants::revoke(op, &mut session, &account, database).await? {
-            return Err(Error::NotFound { what: format!("Access of user {account} to database {database}") });
+            return Err(Error::not_found(format!("Access of user {account} to database {database}")));
         }
         session.close().await;
         Ok(())

@@ -58,7 +58,7 @@ impl DatabaseAdmin for Databases {
         let mut session = self.client.session(op).await?;
         let sql = SqlText::new("SELECT SCHEMA_NAME FROM information_schema.SCHEMATA WHERE SCHEMA_NAME = ").literal(name);
         if session.rows::<String>(op, format!("look for database {name}"), &sql).await?.is_empty() {
-            return Err(Error::NotFound { what: format!("Database {name}") });
+            return Err(Error::not_found(format!("Database {name}")));
         }
         session.run(op, format!("drop database {name}"), &SqlText::new("DROP DATABASE ").ident(&quoted)).await?;
         session.close().await;

@@ -18,6 +18,7 @@ const BASE: Descriptor = Descriptor {
     mount_point: "/var/lib/mysql",
     ignore_users: IGNORE_USERS,
     ignore_dbs: IGNORE_DBS,
+    exposed_logs: &["general", "slow_query"],
     absent: &[FOREIGN, &[Facet::GaleraCluster]],
 };
 

@@ -16,6 +16,7 @@ use super::descriptor::MARIADB;
 use super::foreign;
 use super::groups::Groups;
 use super::layout::{self, Layout};
+use super::logs::Logs;
 use super::names::Rules;
 use super::probe::MySqlServer;
 use super::roles::Roles;
@@ -28,6 +29,7 @@ use crate::config::DatastoreSettings;
 use crate::error::{Error, Result, ResultExt};
 use crate::managers::configuration::{Group, Pending};
 use crate::managers::lifecycle::Lifecycle;
+use crate::managers::logs::GuestLogs;
 use crate::managers::restoring::HalfRestored;
 use crate::managers::{
     Backups, ConfigGroups, DatabaseAdmin, DatastoreManager, Deps, Descriptor, Owner, RootAccess, StatusProbe, Upgrades, UserAdmin,
@@ -53,10 +55,11 @@ pub struct MySqlManager {
     accounts: Accounts,
     databases: Databases,
     root: Root,
-    groups: Groups,
+    groups: Arc<Groups>,
     roles: Arc<Roles>,
     replication: MySqlReplication,
     backups: MySqlBackups,
+    logs: Logs,
 }
 
 impl MySqlManager {
@@ -86,6 +89,12 @@ impl MySqlManager {
             client: Arc::clone(&client),
             owner: owner.clone(),
         };
+        let groups = Arc::new(Groups {
+            client: Arc::clone(&client),
+            configuration: Arc::clone(&configuration),
+            service: Arc::clone(&deps.service),
+            pending,
+        });
         MySqlManager {
             descriptor,
             owner,
@@ -96,12 +105,13 @@ impl MySqlManager {
             accounts: Accounts { client: Arc::clone(&client), rules: Arc::clone(&rules) },
             databases: Databases { client: Arc::clone(&client), rules: Arc::clone(&rules) },
             root: Root { client: Arc::clone(&client), rules, accounts: deps.settings.accounts.clone() },
-            groups: Groups {
+            logs: Logs {
                 client: Arc::clone(&client),
                 configuration: Arc::clone(&configuration),
-                service: Arc::clone(&deps.service),
-                pending,
+                groups: Arc::clone(&groups),
+                settings: Arc::clone(&deps.settings),
             },
+            groups,
             deps,
             layout,
             program,
@@ -197,7 +207,7 @@ impl MySqlManager {
     pub(super) async fn write_configuration(&self, op: &Op, contents: &str, overrides: Option<&Overrides>) -> Result<()> {
         self.configuration.write_base(op, contents).await.action("write the base configuration")?;
         match overrides.filter(|overrides| !overrides.is_empty()) {
-            Some(overrides) => ConfigGroups::update(&self.groups, op, overrides, false).await.action("write the configuration group"),
+            Some(overrides) => ConfigGroups::update(&*self.groups, op, overrides, false).await.action("write the configuration group"),
             None => Ok(()),
         }
     }
@@ -317,7 +327,7 @@ impl DatastoreManager for MySqlManager {
     }
 
     fn config(&self) -> Option<&dyn ConfigGroups> {
-        Some(&self.groups)
+        Some(&*self.groups)
     }
 
     fn upgrades(&self) -> Option<&dyn Upgrades> {
@@ -330,6 +340,10 @@ impl DatastoreManager for MySqlManager {
 
     fn backups(&self) -> Option<&dyn Backups> {
         Some(&self.backups)
+    }
+
+    fn logs(&self) -> Option<&dyn GuestLogs> {
+        Some(&self.logs)
     }
 }
 

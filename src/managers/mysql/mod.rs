@@ -14,6 +14,7 @@ mod grants;
 mod groups;
 mod layout;
 mod load;
+mod logs;
 mod manager;
 mod names;
 mod private_server;

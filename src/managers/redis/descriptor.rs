@@ -12,5 +12,6 @@ pub static REDIS: Descriptor = Descriptor {
     mount_point: "/var/lib/redis",
     ignore_users: &[],
     ignore_dbs: &[],
+    exposed_logs: &[],
     absent: &[&[Facet::SelfUpdate, Facet::GaleraCluster, Facet::MongoDbCluster, Facet::CassandraCluster, Facet::VerticaCluster]],
 };

@@ -21,6 +21,7 @@ mod watched;
 pub use download::{Decoding, download};
 pub use encode::{Encoding, encode};
 pub use feed::feed;
+pub(crate) use retry::Failures;
 pub use retry::Retry;
 pub use runner::{BackupJob, BackupRunner, BackupStream, Parent, RestoreRunner, RestoreStep};
 pub use upload::{Limits, Uploaded, discard, upload};

@@ -27,18 +27,18 @@ impl Default for Retry {
 
 /// The failures of one transfer so far.
 #[derive(Debug)]
-pub(super) struct Failures {
+pub(crate) struct Failures {
     retry: Retry,
     count: u32,
 }
 
 impl Failures {
-    pub(super) fn new(retry: Retry) -> Self {
+    pub(crate) fn new(retry: Retry) -> Self {
         Failures { retry, count: 0 }
     }
 
     /// There was progress.
-    pub(super) fn forget(&mut self) {
+    pub(crate) fn forget(&mut self) {
         self.count = 0;
     }
 
@@ -46,7 +46,7 @@ impl Failures {
     ///
     /// # Errors
     /// `error` itself, with `action`, when it is permanent or was the last one allowed; [`Error::Cancelled`].
-    pub(super) async fn pause(&mut self, op: &Op, action: &str, error: Error) -> Result<()> {
+    pub(crate) async fn pause(&mut self, op: &Op, action: &str, error: Error) -> Result<()> {
         self.count += 1;
         if !error.is_transient() {
             return Err(error).action(action);

@@ -58,11 +58,11 @@ impl LocalStorage {
         LocalStorage { folder }
     }
 
-    fn container(&self, name: &str) -> Result<Utf8PathBuf> {
+    pub(super) fn container(&self, name: &str) -> Result<Utf8PathBuf> {
         file_name(name).map(|name| self.folder.join(name))
     }
 
-    fn path(&self, name: &ObjectName) -> Result<Utf8PathBuf> {
+    pub(super) fn path(&self, name: &ObjectName) -> Result<Utf8PathBuf> {
         Ok(self.container(&name.container)?.join(file_name(&name.object)?))
     }
 

@@ -1,7 +1,9 @@
-//! Where backups are kept: [`Storage`], the names and places of objects, and the stream their bytes travel in.
+//! Where backups ([`Storage`]) and published logs ([`ObjectStore`]) are kept: the names and places of objects, and the stream their bytes travel in.
 
 mod local;
+mod local_objects;
 mod location;
+mod objects;
 mod open;
 mod pieces;
 mod quoting;
@@ -10,6 +12,7 @@ mod stream;
 mod swift;
 
 pub use location::{Location, ObjectName};
-pub use open::{StorageRequest, storage_for};
+pub use objects::{ObjectContent, ObjectStore};
+pub use open::{StorageRequest, object_store_for, storage_for};
 pub use store::{Part, Segment, SegmentBody, Storage, StoredObject};
 pub use stream::{ByteSender, ByteStream, byte_stream};

@@ -1,9 +1,9 @@
-//! [`storage_for`]: the storage a request means.
+//! [`storage_for`] and [`object_store_for`]: the storage a request means.
 
 use std::sync::Arc;
 
 use super::local::LocalStorage;
-use super::{Storage, swift};
+use super::{ObjectStore, Storage, swift};
 use crate::config::Settings;
 use crate::error::{Error, Result};
 use crate::model::Release;
@@ -32,17 +32,29 @@ pub async fn storage_for(op: &Op, settings: &Settings, request: &StorageRequest)
         _ => request.storage_driver.as_deref().filter(|name| !name.is_empty()).unwrap_or(configured),
     };
     match Kind::of(named) {
-        Some(Kind::Swift) => swift::open(op, &settings.storage, request).await,
-        Some(Kind::Local) => {
-            let unset = || Error::guest("storage_strategy is 'local', and no folder is given: set backup_local_dir");
-            let folder = settings.storage.local_dir.clone().ok_or_else(unset)?;
-            Ok(Arc::new(LocalStorage::new(folder)))
-        }
+        Some(Kind::Swift) => Ok(Arc::new(swift::open(op, &settings.storage, request).await?)),
+        Some(Kind::Local) => Ok(Arc::new(local(settings)?)),
         Some(Kind::Cinder) => Err(Error::bad_request(
             "backups by snapshots of the volume (cinder) are the controller's: the guest does not make or restore them, it only prepares for them",
         )),
         None => Err(Error::bad_request(format!("there is no storage '{}': it is swift or local", named.escape_debug()))),
     }
+}
+
+/// Where this request's logs go: the user's account of Swift wherever backups go, but for a guest whose `storage_strategy` is `local`.
+///
+/// # Errors
+/// Nothing says where the storage is or who may use it; Keystone refused.
+pub async fn object_store_for(op: &Op, settings: &Settings) -> Result<Arc<dyn ObjectStore>> {
+    match Kind::of(&settings.backup.storage_strategy) {
+        Some(Kind::Local) => Ok(Arc::new(local(settings)?)),
+        Some(Kind::Swift | Kind::Cinder) | None => Ok(Arc::new(swift::open(op, &settings.storage, &StorageRequest::default()).await?)),
+    }
+}
+
+fn local(settings: &Settings) -> Result<LocalStorage> {
+    let unset = || Error::guest("storage_strategy is 'local', and no folder is given: set backup_local_dir");
+    settings.storage.local_dir.clone().map(LocalStorage::new).ok_or_else(unset)
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

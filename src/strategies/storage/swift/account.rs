@@ -14,7 +14,7 @@ use crate::config::{CredentialSettings, ManifestKind, StorageSettings};
 use crate::error::{Error, Result, ResultExt};
 use crate::model::Release;
 use crate::op::Op;
-use crate::strategies::storage::{Storage, StorageRequest};
+use crate::strategies::storage::StorageRequest;
 
 const CONNECT: Duration = Duration::from_secs(15);
 /// Shorter than Swift keeps an idle connection (60 s), so that no request meets one that is being closed.
@@ -25,7 +25,7 @@ const USER_AGENT: &str = concat!("trove-guestagent/", env!("CARGO_PKG_VERSION"))
 ///
 /// # Errors
 /// Neither request nor configuration say where or who; Keystone had to be asked and refused.
-pub(in super::super) async fn open(op: &Op, settings: &StorageSettings, request: &StorageRequest) -> Result<Arc<dyn Storage>> {
+pub(in super::super) async fn open(op: &Op, settings: &StorageSettings, request: &StorageRequest) -> Result<SwiftStorage> {
     let action = "find the object store of this request";
     let http = http_client(settings, settings.insecure)?;
     let (auth, url) = match &settings.credentials {
@@ -41,7 +41,7 @@ pub(in super::super) async fn open(op: &Op, settings: &StorageSettings, request:
         Some(Release::Kilo) => ManifestKind::Dlo,
         _ => ManifestKind::Slo,
     });
-    Ok(Arc::new(SwiftStorage { client, kind }))
+    Ok(SwiftStorage { client, kind })
 }
 
 async fn with_credentials(

@@ -139,12 +139,12 @@ impl Client {
     ///
     /// # Errors
     /// Any answer but success. A refused token is transient where the next attempt has another one.
-    pub(super) async fn upload(&self, op: &Op, action: &str, name: &ObjectName, body: SegmentBody) -> Result<Response> {
+    pub(super) async fn upload(&self, op: &Op, action: &str, name: &ObjectName, body: SegmentBody, headers: HeaderMap) -> Result<Response> {
         let token = self.auth.token(op).await?;
         let (upload, turn) = Upload::new(body.bytes);
         let announced = body.size;
         let call = self.object(action, Method::PUT, name);
-        let mut request = self.http.put(&call.url).header("x-auth-token", sensitive(&token, action)?);
+        let mut request = self.http.put(&call.url).headers(headers).header("x-auth-token", sensitive(&token, action)?);
         if let Some(size) = announced {
             request = request.header(CONTENT_LENGTH, size);
         }
@@ -183,16 +183,25 @@ impl Client {
     ///
     /// # Errors
     /// It breaks off, is too large or not JSON.
-    pub(super) async fn json<T: DeserializeOwned>(&self, op: &Op, action: &str, mut response: Response) -> Result<T> {
+    pub(super) async fn json<T: DeserializeOwned>(&self, op: &Op, action: &str, response: Response) -> Result<T> {
+        let bytes = self.whole(op, action, response, LARGEST_ANSWER).await?;
+        serde_json::from_slice(&bytes)
+            .map_err(|error| refusal::failed(action, format!("the answer is not what Swift says: {error}"), false))
+    }
+
+    /// The answer's body.
+    ///
+    /// # Errors
+    /// It breaks off, or is longer than `at_most` bytes.
+    pub(super) async fn whole(&self, op: &Op, action: &str, mut response: Response, at_most: usize) -> Result<Vec<u8>> {
         let mut bytes = Vec::new();
         while let Some(chunk) = body::next_chunk(op, action, &mut response, self.idle).await? {
             bytes.extend_from_slice(&chunk);
-            if bytes.len() > LARGEST_ANSWER {
-                return Err(refusal::failed(action, "the answer does not end", false));
+            if bytes.len() > at_most {
+                return Err(refusal::failed(action, format!("the answer is longer than {at_most} bytes"), false));
             }
         }
-        serde_json::from_slice(&bytes)
-            .map_err(|error| refusal::failed(action, format!("the answer is not what Swift says: {error}"), false))
+        Ok(bytes)
     }
 
     async fn unauthorized(&self, action: &str, response: Response, token: &SecretString) -> crate::error::Error {

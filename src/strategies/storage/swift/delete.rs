@@ -91,7 +91,7 @@ impl Client {
     }
 
     /// True when there was something.
-    async fn remove(&self, op: &Op, name: &ObjectName) -> Result<bool> {
+    pub(super) async fn remove(&self, op: &Op, name: &ObjectName) -> Result<bool> {
         let action = format!("delete {name}");
         Ok(self.find(op, &self.object(&action, Method::DELETE, name)).await?.is_some())
     }

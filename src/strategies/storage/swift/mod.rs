@@ -12,6 +12,7 @@ mod inspect;
 mod keystone;
 mod large;
 mod manifest;
+mod objects;
 mod refusal;
 mod storage;
 mod timestamp;

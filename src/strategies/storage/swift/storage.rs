@@ -16,7 +16,7 @@ use crate::strategies::storage::{ByteStream, Location, ObjectName, Part, Segment
 
 /// An account of Swift, as one request may use it.
 #[derive(Debug)]
-pub(super) struct SwiftStorage {
+pub(in super::super) struct SwiftStorage {
     pub(super) client: Arc<Client>,
     pub(super) kind: ManifestKind,
 }
@@ -33,7 +33,7 @@ impl Storage for SwiftStorage {
 
     async fn put_segment(&self, op: &Op, name: &ObjectName, body: SegmentBody) -> Result<String> {
         let action = format!("upload the segment {name}");
-        let response = self.client.upload(op, &action, name, body).await?;
+        let response = self.client.upload(op, &action, name, body, HeaderMap::new()).await?;
         headers::etag(response.headers()).ok_or_else(|| refusal::failed(&action, "the answer has no checksum", true))
     }
 
