@@ -84,6 +84,18 @@ pub enum Error {
         /// GiB in use on the source.
         dataset: f64,
     },
+    /// A module is for a driver this guest does not have.
+    #[error("No driver implemented for module type '{kind}'")]
+    ModuleTypeNotFound {
+        /// The module's type.
+        kind: String,
+    },
+    /// A module is not for this guest.
+    #[error("The module is invalid: {reason}")]
+    ModuleInvalid {
+        /// Why.
+        reason: String,
+    },
     /// The message could not be decrypted with the instance key, or was not encrypted at all.
     #[error("{message}")]
     Crypto {
@@ -203,6 +215,8 @@ impl Error {
             Error::BadRequest { .. } => (TROVE, "BadRequest"),
             Error::InvalidValue { .. } => (BUILTINS, "ValueError"),
             Error::NotFound { .. } => (TROVE, "NotFound"),
+            Error::ModuleTypeNotFound { .. } => (TROVE, "ModuleTypeNotFound"),
+            Error::ModuleInvalid { .. } => (TROVE, "ModuleInvalid"),
             Error::LogAccessForbidden { .. } => (TROVE, "LogAccessForbidden"),
             Error::IncompatibleReplication { .. } => (TROVE, "IncompatibleReplicationStrategy"),
             Error::NoSpaceForReplica { .. } => (TROVE, "InsufficientSpaceForReplica"),

@@ -89,6 +89,7 @@ fn settings(reader: &mut Reader<'_>, gathered: &Gathered) -> Settings {
         backup: backup_settings(reader),
         storage: storage_settings(reader),
         guest_log: guest_log_settings(reader),
+        module_types: reader.list(DEFAULT, "module_types").unwrap_or_default(),
         datastore: datastore_settings(reader),
         outcomes: Vec::new(),
     }

@@ -131,6 +131,7 @@ pub const OPTIONS: &[OptionSpec] = &[
     trove("guest_log_container_name", Text).default("database_logs").doc("T Z M", "Container of published logs."),
     trove("guest_log_limit", Int(1, i64::MAX)).default("1000000").doc("T Z M", "Bytes of one published piece of a log."),
     trove("guest_log_expiry", Int(0, i64::MAX)).default("2592000").doc("T Z M", "Seconds until published logs expire."),
+    trove("module_types", List).default("ping,new_relic_license").doc("T Z M", "Drivers of modules this guest has."),
     OptionSpec::new(SERVICE_CREDENTIALS, "auth_url", Text)
         .aliases(&[(DEFAULT, "trove_auth_url")])
         .doc("T Z M", "Keystone. Asked for the address of Swift when neither request nor `swift_url` has it."),

@@ -59,6 +59,8 @@ pub struct Settings {
     pub storage: StorageSettings,
     /// Published logs.
     pub guest_log: GuestLogSettings,
+    /// `module_types`.
+    pub module_types: Vec<String>,
     /// The group named like `datastore_manager`.
     pub datastore: DatastoreSettings,
     /// What every option came to, and why; see [`Settings::describe`].

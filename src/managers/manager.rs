@@ -99,7 +99,8 @@ pub trait DatastoreManager: Send + Sync + fmt::Debug {
     /// Whether it has a part of the guest API.
     fn has(&self, facet: Facet) -> bool {
         match facet {
-            Facet::Core => true,
+            // Modules have drivers of their own, whatever the datastore.
+            Facet::Core | Facet::Modules => true,
             Facet::Users => self.users().is_some(),
             Facet::Databases => self.databases().is_some(),
             Facet::Root => self.root().is_some(),
@@ -110,8 +111,7 @@ pub trait DatastoreManager: Send + Sync + fmt::Debug {
             Facet::RedisCluster => self.redis_cluster().is_some(),
             Facet::Upgrade => self.upgrades().is_some(),
             Facet::Logs => self.logs().is_some(),
-            Facet::Modules
-            | Facet::Tls
+            Facet::Tls
             | Facet::SelfUpdate
             | Facet::GaleraCluster
             | Facet::MongoDbCluster

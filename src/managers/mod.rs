@@ -11,6 +11,7 @@ mod facet;
 pub mod lifecycle;
 pub mod logs;
 mod manager;
+pub mod modules;
 pub mod mysql;
 mod owner;
 pub mod prepare;

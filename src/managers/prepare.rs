@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use camino::Utf8PathBuf;
 
+use super::modules::{self, ModuleEnv, NewRelicPaths};
 use super::restore::Chain;
 use super::{DatastoreManager, RestoreTarget, replication};
 use crate::config::Settings;
@@ -27,6 +28,14 @@ pub struct PrepareEnv {
     pub commands: Arc<dyn CommandRunner>,
     /// Installs packages.
     pub packages: Arc<dyn PackageManager>,
+}
+
+impl PrepareEnv {
+    /// What modules need.
+    pub fn modules(&self) -> ModuleEnv {
+        let (settings, commands) = (Arc::clone(&self.settings), Arc::clone(&self.commands));
+        ModuleEnv { settings, commands, new_relic: NewRelicPaths::default() }
+    }
 }
 
 /// What the controller is to learn of a preparation besides its success.
@@ -55,7 +64,7 @@ pub async fn run(op: &Op, manager: &dyn DatastoreManager, env: &PrepareEnv, requ
     }
     tracing::info!("configuring the database");
     manager.prepare_server(op, request).await.action("configure the database")?;
-    populate(op, manager, request).await?;
+    populate(op, manager, env, request).await?;
     follow(op, manager, request).await?;
     let root_enabled = is_root_enabled(op, manager).await?;
     tracing::info!("prepared");
@@ -66,6 +75,21 @@ async fn is_root_enabled(op: &Op, manager: &dyn DatastoreManager) -> Result<bool
     match manager.root() {
         Some(root) => root.is_enabled(op).await.action("look whether root is enabled"),
         None => Ok(false),
+    }
+}
+
+/// A module that cannot be applied fails no instance: its result says so (trove/guestagent/datastore/manager.py: `_prepare`).
+async fn apply_modules(op: &Op, env: &PrepareEnv, request: &PrepareRequest) -> Result<()> {
+    if request.modules.is_empty() {
+        return Ok(());
+    }
+    match modules::apply(op, &env.modules(), &request.modules).await {
+        Err(error) if op.cancel.is_cancelled() => Err(error),
+        Err(error) => {
+            tracing::error!(%error, "failed to apply the modules of a new instance");
+            Ok(())
+        }
+        Ok(_) => Ok(()),
     }
 }
 
@@ -107,9 +131,6 @@ fn refuse_what_is_missing(manager: &dyn DatastoreManager, request: &PrepareReque
     if populated && request.root_password.is_some() && manager.root().is_none() {
         return unsupported("enable_root");
     }
-    if request.modules.as_ref().and_then(|modules| modules.as_array()).is_some_and(|modules| !modules.is_empty()) {
-        return unsupported("module_apply");
-    }
     Ok(())
 }
 
@@ -150,8 +171,9 @@ async fn volume(op: &Op, manager: &dyn DatastoreManager, env: &PrepareEnv, reque
     volume.mount(op, &mount_point, true).await
 }
 
-/// Databases, users and root, as the request wants them.
-async fn populate(op: &Op, manager: &dyn DatastoreManager, request: &PrepareRequest) -> Result<()> {
+/// Modules, databases, users and root, as the request wants them.
+async fn populate(op: &Op, manager: &dyn DatastoreManager, env: &PrepareEnv, request: &PrepareRequest) -> Result<()> {
+    apply_modules(op, env, request).await?;
     let unsupported = |operation: &str| Error::not_supported(operation, manager.descriptor().name);
     // Members of a cluster get theirs from the cluster's strategy.
     if request.cluster_config.is_some() {

@@ -3,6 +3,7 @@
 mod backup;
 mod context;
 mod database;
+mod module;
 mod page;
 mod prepare;
 mod release;
@@ -13,6 +14,7 @@ mod user;
 pub use backup::{BackupMetadata, BackupRequest, BackupState, BackupUpdate, ParentBackup, RestoreRequest};
 pub use context::RequestContext;
 pub use database::DatabaseSpec;
+pub use module::{ModuleEnvelope, ModuleSpec};
 pub use page::{Page, PageRequest};
 pub use prepare::{Overrides, PrepareRequest};
 pub use release::{Evidence, Release};

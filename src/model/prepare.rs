@@ -5,7 +5,7 @@ use secrecy::SecretString;
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
-use super::{DatabaseSpec, ReplicaInfo, RestoreRequest, UserSpec};
+use super::{DatabaseSpec, ModuleEnvelope, ReplicaInfo, RestoreRequest, UserSpec};
 
 /// Values of a configuration group: Kilo sends the rendered text of a file, later releases a dictionary.
 #[derive(Debug, Clone, PartialEq)]
@@ -76,8 +76,8 @@ pub struct PrepareRequest {
     #[serde(default)]
     pub snapshot: Option<Box<ReplicaInfo>>,
     /// Guest modules to apply.
-    #[serde(default)]
-    pub modules: Option<Value>,
+    #[serde(default, deserialize_with = "null_as_default")]
+    pub modules: Vec<ModuleEnvelope>,
     /// Version name of the datastore (RPC 1.1).
     #[serde(default)]
     pub ds_version: Option<String>,

@@ -5,7 +5,9 @@ use secrecy::SecretString;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use crate::model::{BackupRequest, DatabaseSpec, Opaque, Overrides, PageRequest, PasswordChange, ReplicaInfo, UserAttributes, UserSpec};
+use crate::model::{
+    BackupRequest, DatabaseSpec, ModuleEnvelope, Opaque, Overrides, PageRequest, PasswordChange, ReplicaInfo, UserAttributes, UserSpec,
+};
 
 /// No arguments. (A unit variant would refuse `args: {}`.)
 #[derive(Debug, Clone, Deserialize)]
@@ -228,6 +230,21 @@ arguments! {
         first_slot: f64,
         /// The last slot.
         last_slot: f64,
+    }
+    /// `module_list`.
+    ModuleList {
+        /// In Base64, as far as the caller may see them.
+        #[serde(default)] include_contents: bool,
+    }
+    /// `module_apply`.
+    ModuleApply {
+        /// What to apply.
+        modules: Vec<ModuleEnvelope>,
+    }
+    /// `module_remove`.
+    ModuleRemove {
+        /// What to remove.
+        module: ModuleEnvelope,
     }
     /// `enable_root_with_password`.
     RootPassword {

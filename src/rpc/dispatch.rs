@@ -8,6 +8,7 @@ use secrecy::ExposeSecret;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
+use super::args::VolumeArgs;
 use super::conductor::Conductor;
 use super::method::Resume;
 use super::request::{self, Request, Support};
@@ -15,6 +16,7 @@ use crate::config::Settings;
 use crate::error::{Error, Result};
 use crate::journal::{Letter, Stage};
 use crate::managers::logs::{self, LogEnv};
+use crate::managers::modules;
 use crate::managers::prepare::{self, PrepareEnv};
 use crate::managers::replication;
 use crate::managers::{ConfigGroups, DatabaseAdmin, DatastoreManager, RootAccess, UserAdmin};
@@ -255,18 +257,12 @@ impl Dispatcher {
             PostUpgrade(args) => self.post_upgrade(op, &args.upgrade_info).await,
             Rebuild(args) => self.rebuild(op, &args).await,
             GetFilesystemStats(_) => self.filesystem_stats(),
-            MountVolume(args) => {
-                let (volume, mount_point) = self.volume(args.device_path, args.mount_point);
-                done(volume.of_mount_point(op, &mount_point).await?.mount(op, &mount_point, false).await)
-            }
+            MountVolume(args) => done(self.mount_volume(op, args).await),
             UnmountVolume(args) => {
                 let (volume, mount_point) = self.volume(args.device_path, args.mount_point);
                 done(volume.release(op, &mount_point).await)
             }
-            ResizeFs(args) => {
-                let (volume, mount_point) = self.volume(args.device_path, args.mount_point);
-                done(volume.of_mount_point(op, &mount_point).await?.resize(op, args.online).await)
-            }
+            ResizeFs(args) => done(self.resize_volume(op, args).await),
             GetHwinfo(_) => to_value(facts::hwinfo()?),
             GetDiagnostics(_) => to_value(facts::diagnostics()?),
             UpdateOverrides(args) => self.reported(ConfigGroups::update(config()?, op, &args.overrides, args.remove).await),
@@ -293,6 +289,9 @@ impl Dispatcher {
             CreateBackup(args) => done(self.create_backup(op, &args.backup_info, casts).await.map(drop)),
             GuestLogList(_) => to_value(logs::list(op, &self.log_env(), guest_logs()?).await?),
             GuestLogAction(args) => to_value(logs::action(op, &self.log_env(), guest_logs()?, &args).await?),
+            ModuleList(args) => to_value(modules::list(op, &self.prepare.modules(), args.include_contents)?),
+            ModuleApply(args) => to_value(modules::apply(op, &self.prepare.modules(), &args.modules).await?),
+            ModuleRemove(args) => done(modules::remove(op, &self.prepare.modules(), &args.module.module).await),
             ClusterComplete(_) => done(self.status.apply(&Event::ClusterCompletes)),
             BackupRequiredForReplication(_) => to_value(replication()?.needs_backup()),
             GetReplicationSnapshot(args) => self.replication_snapshot(op, &args).await,
@@ -402,6 +401,16 @@ impl Dispatcher {
         let device = device.unwrap_or_else(|| self.settings.volume.device_path.clone());
         let volume = Volume::new(device, &self.settings.volume, self.prepare.commands.clone());
         (volume, mount_point.unwrap_or_else(|| self.manager.mount_point()))
+    }
+
+    async fn mount_volume(&self, op: &Op, args: VolumeArgs) -> Result<()> {
+        let (volume, mount_point) = self.volume(args.device_path, args.mount_point);
+        volume.of_mount_point(op, &mount_point).await?.mount(op, &mount_point, false).await
+    }
+
+    async fn resize_volume(&self, op: &Op, args: VolumeArgs) -> Result<()> {
+        let (volume, mount_point) = self.volume(args.device_path, args.mount_point);
+        volume.of_mount_point(op, &mount_point).await?.resize(op, args.online).await
     }
 
     /// Sees to it that the volume is there before the server starts: the task manager asks for a restart also where it has given up between

@@ -94,6 +94,10 @@ requests! {
     // Logs. Published again, nothing is there twice.
     GuestLogList(NoArgs) = Method::read(Facet::Logs),
     GuestLogAction(LogAction) = Method::logs(Facet::Logs).resumed(Resume::RepeatInTime),
+    // Modules. Applied again, a module is as it was.
+    ModuleList(ModuleList) = Method::read(Facet::Modules),
+    ModuleApply(ModuleApply) = Method::change(Facet::Modules).resumed(Resume::RepeatInTime),
+    ModuleRemove(ModuleRemove) = Method::change(Facet::Modules).resumed(Resume::RepeatInTime),
     // Replication. Every step of a change is found done when it is done again.
     BackupRequiredForReplication(NoArgs) = Method::read(Facet::Replication),
     GetReplicationSnapshot(GetReplicationSnapshot) = Method::backup(Facet::Replication),
@@ -123,7 +127,6 @@ requests! {
 const UNBUILT: &[(Facet, &[&str])] = &[
     (Facet::SelfUpdate, &["update_guest"]),
     (Facet::Backup, &["pre_create_backup", "post_create_backup"]),
-    (Facet::Modules, &["module_list", "module_apply", "module_remove"]),
     (Facet::Tls, &["ssl_show", "ssl_action", "ssl_rollback"]),
     (Facet::GaleraCluster, &["install_cluster", "reset_admin_password", "get_cluster_context", "write_cluster_configuration_overrides"]),
     (

@@ -138,6 +138,21 @@ def error_log(server: Server, result: Any) -> None:
     assert result["metafile"] == f"{server.instance.id}/{server.kind.manager}-error_metafile"
 
 
+MODULE_KEYS = {"type", "name", "datastore", "datastore_version", "tenant", "id", "md5", "status", "message", "created", "updated", "removed"}
+MODULE_FLAGS = {"auto_apply", "visible", "is_admin", "contents"}
+
+
+def pongs(server: Server, result: Any) -> None:
+    assert set(result[0]) == MODULE_KEYS | MODULE_FLAGS
+    assert (result[0]["status"], result[0]["message"], result[0]["datastore"]) == ("OK", "pong", "all")
+    assert server.instance.call("module_list", include_contents=True)[0]["contents"] == MODULE["contents"]
+
+
+def no_module(server: Server, result: Any) -> None:
+    assert result is None
+    assert server.instance.call("module_list", include_contents=False) == []
+
+
 def page_of(wanted: set[str]) -> Check:
     """A list of two: dictionaries with exactly these keys, and the marker of the next page."""
 
@@ -279,7 +294,8 @@ SNAPSHOT = {"dataset": {"datastore_manager": "mysql"}, "master": {"host": "192.0
 # What Kilo and Train send under this name: an agent that replaces itself. No Python guest ever served it.
 UPGRADE = {"instance_version": "2", "location": "http://192.0.2.1/agent", "metadata": None}
 ARRIVAL = {"upgrade_info": {"mount_point": MOUNT_POINT, "device": DEVICE}}
-MODULE = {"id": "m1", "name": "m", "type": "ping", "contents": "", "md5": "", "datastore": None, "datastore_version": None}
+# `message=pong`.
+MODULE = {"id": "m1", "name": "m", "type": "ping", "contents": "bWVzc2FnZT1wb25n", "md5": "", "datastore": None, "datastore_version": None}
 BACKUP = {"id": "b1", "name": "b", "description": None, "instance_id": "i", "backup_type": None, "checksum": None, "parent": None}
 ACCESS = {"granted": change("grant_access", **OWNER, databases=["second"]), "revoked": change("revoke_access", **OWNER, database="second")}
 
@@ -385,8 +401,8 @@ BASE: dict[str, Case] = {
         {"log_name": "error", "enable": None, "disable": None, "publish": None, "discard": None}, error_log, storage=True
     ),
     "module_list": Case({"include_contents": False}, is_list),
-    "module_apply": Case({"modules": [{"module": MODULE}]}),
-    "module_remove": Case({"module": {"module": MODULE}}),
+    "module_apply": Case({"modules": [{"module": MODULE}]}, pongs, after=change("module_remove", module={"module": MODULE})),
+    "module_remove": Case({"module": {"module": MODULE}}, no_module, before=change("module_apply", modules=[{"module": MODULE}])),
     "ssl_show": Case(answers=keys("status"), in_train=False),
     "ssl_action": Case({"mode": "basic", "container": None, "enable": True, "disable": False}, in_train=False),
     "ssl_rollback": Case(in_train=False),
