@@ -67,12 +67,12 @@ install_cargo_deny() { install_cargo_tool cargo-deny "$CARGO_DENY"; }
 CARGO_FUZZ=0.13.2
 install_cargo_fuzz() { install_cargo_tool cargo-fuzz "$CARGO_FUZZ"; }
 
-# install_cargo_tool NAME VERSION: puts it on the PATH, built once into the cache.
+# install_cargo_tool NAME VERSION: puts it on the PATH, built once into the cache; without optimization, which takes longer than it saves.
 install_cargo_tool() {
     local name=$1 version=$2 root=$CACHE/$1-$2
     if [ ! -x "$root/bin/$name" ]; then
         say "building $name $version"
-        cargo install --quiet --locked --version "$version" --root "$root" "$name" </dev/null
+        cargo install --quiet --locked --debug --version "$version" --root "$root" "$name" </dev/null
     fi
     PATH=$root/bin:$PATH
     "$name" --version
