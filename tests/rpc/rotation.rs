@@ -2,12 +2,22 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Guest, PLANTED, Peer, Wire};
+use crate::support::{Guest, PLANTED, Peer, Wire, shared_broker};
 
 const OLD: &str = "0123456789abcdefGHIJKLMNOPQRSTuv";
 const NEW: &str = "vuTSRQPONMLKJIHGfedcba9876543210";
 
 impl Guest {
+    /// One whose instance waits for `cluster_complete`.
+    async fn in_cluster() -> Guest {
+        let guest = Guest::new(&shared_broker(), &format!("instance_rpc_encr_key={OLD}"));
+        std::fs::create_dir(guest.dir.join("state")).unwrap();
+        std::fs::write(guest.dir.join("state/status.json"), r#"{"phase": "cluster_ready"}"#).unwrap();
+        guest.start();
+        guest.consuming(1).await;
+        guest
+    }
+
     /// Changes the key of `guest_info.conf`, in place: as an editor that writes half a file would, up to `length` bytes.
     fn write_key(&self, key: &str, length: usize) {
         let text = format!("[DEFAULT]\nguest_id={}\ndatastore_manager=mariadb\ninstance_rpc_encr_key={key}\n", self.id);
@@ -36,7 +46,7 @@ async fn key_of_a_heartbeat(wire: &mut Wire, peer: &Peer) -> &'static str {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_that_changes_in_the_file_is_taken_over() {
-    let guest = Guest::serving(&format!("instance_rpc_encr_key={OLD}")).await;
+    let guest = Guest::in_cluster().await;
     let peer = Peer::start();
     let ping = |key| peer.run(guest.sealed(key, "rpc_ping", json!({})));
     assert_eq!(ping(OLD).await["result"], true);
@@ -71,7 +81,7 @@ async fn a_key_that_changes_in_the_file_is_taken_over() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn heartbeats_of_an_idle_guest_take_the_new_key() {
-    let guest = Guest::serving(&format!("instance_rpc_encr_key={OLD}")).await;
+    let guest = Guest::in_cluster().await;
     let peer = Peer::start();
     peer.ok(guest.sealed(OLD, "cluster_complete", json!({}))).await;
     let mut wire = guest.wire().await;
