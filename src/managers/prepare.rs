@@ -9,10 +9,10 @@ use camino::Utf8PathBuf;
 
 use super::modules::{self, ModuleEnv, NewRelicPaths};
 use super::restore::Chain;
-use super::{DatastoreManager, RestoreTarget, replication};
+use super::{DatastoreManager, RestoreTarget, UserAdmin, replication};
 use crate::config::Settings;
 use crate::error::{Error, Result, ResultExt};
-use crate::model::PrepareRequest;
+use crate::model::{PasswordChange, PrepareRequest, UserSpec};
 use crate::op::Op;
 use crate::strategies::storage::{StorageRequest, storage_for};
 use crate::system::command::CommandRunner;
@@ -171,6 +171,31 @@ async fn volume(op: &Op, manager: &dyn DatastoreManager, env: &PrepareEnv, reque
     volume.mount(op, &mount_point, true).await
 }
 
+/// Accounts that are there already, from an attempt that was cut short or in what was restored, get what the request says instead.
+async fn create_users(op: &Op, users: &dyn UserAdmin, wanted: &[UserSpec]) -> Result<()> {
+    let (mut missing, mut present) = (Vec::new(), Vec::new());
+    for user in wanted {
+        // What is wrong with a name is for `create` to say.
+        let is_there = matches!(users.get(op, &user.name, user.host.as_deref()).await, Ok(Some(_)));
+        if is_there { present.push(user) } else { missing.push(user.clone()) }
+    }
+    if !missing.is_empty() {
+        users.create(op, &missing).await?;
+    }
+    for user in present {
+        tracing::info!(user = user.name, "the user is there already: password and databases are set");
+        if let Some(password) = user.password.clone() {
+            let change = PasswordChange { name: user.name.clone(), host: user.host.clone(), password };
+            users.change_passwords(op, &[change]).await?;
+        }
+        let databases: Vec<String> = user.databases.iter().map(|database| database.name.clone()).collect();
+        if !databases.is_empty() {
+            users.grant_access(op, &user.name, user.host.as_deref(), &databases).await?;
+        }
+    }
+    Ok(())
+}
+
 /// Modules, databases, users and root, as the request wants them.
 async fn populate(op: &Op, manager: &dyn DatastoreManager, env: &PrepareEnv, request: &PrepareRequest) -> Result<()> {
     apply_modules(op, env, request).await?;
@@ -185,7 +210,7 @@ async fn populate(op: &Op, manager: &dyn DatastoreManager, env: &PrepareEnv, req
     }
     if !request.users.is_empty() {
         let users = manager.users().ok_or_else(|| unsupported("create_user"))?;
-        users.create(op, &request.users).await.action("create the users")?;
+        create_users(op, users, &request.users).await.action("create the users")?;
     }
     if let Some(password) = &request.root_password {
         let root = manager.root().ok_or_else(|| unsupported("enable_root"))?;

@@ -259,11 +259,6 @@ async fn answered_at_every_step(
     panic!("an operation without an end");
 }
 
-/// The instance is in service again: the last word of the heartbeat.
-async fn in_service(wire: &mut Wire) {
-    while wire.heartbeat().await != "running" {}
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn configuration_groups_are_whole_whichever_step_they_are_killed_at() {
     let (guest, mut wire) = prepared(OPTIONS).await;
@@ -296,34 +291,6 @@ async fn configuration_groups_are_whole_whichever_step_they_are_killed_at() {
     let remove = |_| json!({"overrides": {}, "remove": true});
     let steps = answered_at_every_step(&guest, &mut wire, "update_overrides", remove, async |_, _| {}).await;
     assert_covered(&steps, &["journal"]);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_flavor_resize_ends_with_a_running_database_whichever_step_it_is_killed_at() {
-    let (guest, mut wire) = prepared(OPTIONS).await;
-    let steps = answered_at_every_step(
-        &guest,
-        &mut wire,
-        "stop_db",
-        |_| json!({"do_not_start_on_reboot": false}),
-        async |wire, _| {
-            while wire.heartbeat().await != "shutdown" {}
-            let start = wire.call("restart", json!({})).await;
-            assert!(wire.reply_to(&start).await["failure"].is_null());
-            in_service(wire).await;
-        },
-    )
-    .await;
-    assert_covered(&steps, &["server.pid"]);
-    let contents = |step: usize| json!({"config_contents": config(&guest, 400 + step)});
-    let steps = answered_at_every_step(&guest, &mut wire, "start_db_with_conf_changes", contents, async |wire, step| {
-        in_service(wire).await;
-        assert_eq!(sql(&guest, "SELECT @@max_connections, @@wait_timeout"), format!("{}\t77\n", 400 + step));
-    })
-    .await;
-    assert_covered(&steps, &["my.cnf", "start /usr/sbin/mariadbd", "server.pid"]);
-    let steps = answered_at_every_step(&guest, &mut wire, "restart", |_| json!({}), async |wire, _| in_service(wire).await).await;
-    assert_covered(&steps, &["start /usr/sbin/mariadbd", "server.pid"]);
 }
 
 /// A loop device with a file system on it.
