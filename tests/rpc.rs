@@ -35,6 +35,8 @@ mod recovery;
 mod rotation;
 #[path = "rpc/secure.rs"]
 mod secure;
+#[path = "rpc/sql.rs"]
+mod sql;
 #[path = "rpc/status.rs"]
 mod status;
 #[path = "rpc/support.rs"]

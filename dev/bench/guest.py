@@ -34,7 +34,8 @@ LLMNR=no
 """
 
 # systemd ignores device entries of fstab inside a container (there is no udev to announce the device, and to link its UUID to
-# it). A virtual machine mounts them at boot; this unit does it in their place.
+# it). A virtual machine mounts them at boot; this unit does it in their place. The shell loops over devices that only the guest can see; its text is
+# fixed, and only the bench's guests have it.
 FSTAB_UNIT = """\
 [Unit]
 Description=Mount the file systems of fstab, as a virtual machine does at boot

@@ -88,7 +88,11 @@ pub trait DatastoreManager: Send + Sync + fmt::Debug {
     ///
     /// # Errors
     /// Those of writing and of [`Self::start`].
-    async fn start_with_configuration(&self, op: &Op, config_contents: &str) -> Result<()>;
+    async fn start_with_configuration(&self, op: &Op, config_contents: &str) -> Result<()> {
+        self.stop(op).await?;
+        self.reset_configuration(op, config_contents).await?;
+        self.start(op).await
+    }
 
     /// `reset_configuration`: a new base configuration, without a restart; groups stay.
     ///

@@ -5,6 +5,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Map, Value, json};
 
+use crate::sql::sql;
 use crate::support::{Guest, PLANTED, Wire, free_port, until};
 
 /// Segments are small, so that there are some before a backup ends.
@@ -37,17 +38,6 @@ async fn prepare(guest: &Guest, wire: &mut Wire, backup: Value) -> String {
     // Those of a preparation that failed before may still be on their way.
     while wire.heartbeat().await != "building" {}
     wire.heartbeat().await
-}
-
-/// Runs statements as `os_admin`, and returns what they print.
-fn sql(guest: &Guest, statements: &str) -> String {
-    let output = std::process::Command::new("mariadb")
-        .arg(format!("--defaults-file={}/state/os_admin.cnf", guest.dir))
-        .args(["--skip-column-names", "-e", statements])
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
 }
 
 /// Enough that cannot be compressed for a backup to be caught in the middle.

@@ -5,6 +5,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use serde_json::{Value, json};
 
 use crate::crash::End;
+use crate::sql::sql;
 use crate::support::{Guest, PLANTED, Wire, free_port, shared_broker, until};
 
 /// Points looked at side by side where each has a guest of its own.
@@ -43,17 +44,6 @@ async fn cast_prepare(guest: &Guest, wire: &Wire, backup: Value) {
     let more = json!({"_context_tenant": "T", "_context_roles": [], "_context_auth_token": PLANTED,
                       "_context_trove_notification": {"server_type": "guest", "request_id": "r"}});
     wire.cast_with("prepare", args, more).await;
-}
-
-/// Runs statements as `os_admin`, and returns what they print.
-fn sql(guest: &Guest, statements: &str) -> String {
-    let output = std::process::Command::new("mariadb")
-        .arg(format!("--defaults-file={}/state/os_admin.cnf", guest.dir))
-        .args(["--skip-column-names", "-e", statements])
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
 }
 
 async fn prepared(options: &str) -> (Guest, Wire) {

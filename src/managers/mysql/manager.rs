@@ -304,12 +304,6 @@ impl DatastoreManager for MySqlManager {
         self.lifecycle.stop(op).await
     }
 
-    async fn start_with_configuration(&self, op: &Op, config_contents: &str) -> Result<()> {
-        self.stop(op).await?;
-        self.configuration.write_base(op, config_contents).await.action("write the base configuration")?;
-        self.start(op).await
-    }
-
     async fn reset_configuration(&self, op: &Op, config_contents: &str) -> Result<()> {
         self.configuration.write_base(op, config_contents).await.action("write the base configuration")
     }
