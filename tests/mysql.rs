@@ -5,6 +5,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test ends where an expectation fails")]
 
+#[path = "datastore/harness.rs"]
+mod harness;
 #[path = "mysql/support.rs"]
 mod support;
 

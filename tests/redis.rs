@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test ends where an expectation fails")]
 
+#[path = "datastore/harness.rs"]
+mod harness;
 #[path = "redis/support.rs"]
 mod support;
 

@@ -1,42 +1,28 @@
 //! Guests with a real server, one shared by all tests of a flavor, and others made for one test.
 
 use std::future::Future;
-use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, LazyLock, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use camino::{Utf8Path, Utf8PathBuf};
-use tokio::runtime::Runtime;
 use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
 use trove_guestagent::config::Settings;
-use trove_guestagent::error::{Error, Result};
+use trove_guestagent::error::Result;
 use trove_guestagent::managers::mysql::{Layout, Login, MARIADB, MYSQL, MySqlManager, SqlText};
 use trove_guestagent::managers::{DatastoreManager, Deps};
-use trove_guestagent::model::{PrepareRequest, UserSpec};
+use trove_guestagent::model::{PrepareRequest, ServiceStatus, UserSpec};
 use trove_guestagent::op::Op;
 use trove_guestagent::system::command::{CommandOutput, CommandSpec, SystemCommands};
-use trove_guestagent::system::packages::PackageManager;
 use trove_guestagent::system::running::RunningCommand;
 use trove_guestagent::system::service::{self, ServiceControl, UnitState};
 
-/// Servers are children of this runtime's threads, and are told to end with the thread that started them: it must outlive all tests.
-static RUNTIME: LazyLock<Runtime> =
-    LazyLock::new(|| tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap());
-static LOG: LazyLock<Log> = LazyLock::new(Log::default);
-static SHARED: [OnceCell<Guest>; Root::COUNT] = [const { OnceCell::const_new() }; Root::COUNT];
-static COUNTER: AtomicU32 = AtomicU32::new(0);
+use crate::harness::{NoPackages, new_directory, pid_of, stop_and_remove, until_probed};
+pub(crate) use crate::harness::{logged, run};
 
-/// Runs a test on the runtime that outlives it.
-pub(crate) fn run(test: impl Future<Output = ()> + Send + 'static) {
-    let outcome = RUNTIME.block_on(RUNTIME.spawn(test));
-    if let Err(error) = outcome {
-        std::panic::resume_unwind(error.into_panic());
-    }
-}
+static SHARED: [OnceCell<Guest>; Root::COUNT] = [const { OnceCell::const_new() }; Root::COUNT];
 
 /// Runs a test on the shared guest of each flavor.
 pub(crate) fn on_both<F: Future<Output = ()> + Send + 'static>(test: impl Fn(&'static Guest) -> F + Send + Sync + 'static) {
@@ -91,39 +77,6 @@ impl Root {
     }
 
     pub(crate) const COUNT: usize = 3;
-}
-
-/// Everything logged by all tests, to look for secrets in.
-#[derive(Debug, Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Log {
-    fn write(&mut self, text: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(text);
-        Ok(text.len())
-    }
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
-/// Everything logged so far, down to DEBUG (TRACE of the driver too).
-pub(crate) fn logged() -> String {
-    String::from_utf8_lossy(&LOG.0.lock().unwrap()).into_owned()
-}
-
-#[derive(Debug)]
-struct NoPackages;
-
-#[async_trait]
-impl PackageManager for NoPackages {
-    async fn install(&self, _op: &Op, packages: &[String]) -> Result<()> {
-        Err(Error::guest(format!("no test installs packages: {packages:?}")))
-    }
-
-    async fn upgrade(&self, _op: &Op, packages: &[String]) -> Result<()> {
-        Err(Error::guest(format!("no test installs packages: {packages:?}")))
-    }
 }
 
 /// Programs of the datastore besides its server.
@@ -204,13 +157,7 @@ impl Guest {
 
     /// A guest that nothing was done to.
     pub(crate) fn new(root: Root, name: &str, change: impl FnOnce(&mut Settings)) -> Guest {
-        sweep();
-        let log = LOG.clone();
-        tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_ansi(false).with_writer(move || log.clone()).try_init().ok();
-        let number = COUNTER.fetch_add(1, Ordering::Relaxed);
-        let dir = Utf8PathBuf::from(format!("/tmp/trove-mysql-{}-{number}-{name}", std::process::id()));
-        std::fs::create_dir_all(&dir).unwrap();
-        std::fs::set_permissions(&dir, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let dir = new_directory("mysql", name);
         let mut settings = settings(if root.is_mariadb() { "mariadb" } else { "mysql" }, &dir);
         change(&mut settings);
         Guest::with_settings(root, dir, settings)
@@ -265,32 +212,17 @@ impl Guest {
 
     /// The server's process.
     pub(crate) async fn pid(&self) -> nix::unistd::Pid {
-        match self.manager.service().state(&self.op).await.unwrap() {
-            UnitState::Running { pid: Some(pid) } => nix::unistd::Pid::from_raw(pid),
-            other => panic!("the server is {other:?}"),
-        }
+        pid_of(&self.manager, &self.op).await
     }
 
     /// Stops the server and removes everything.
     pub(crate) async fn remove(self) {
-        self.manager.stop(&self.op).await.unwrap();
-        // The supervisor of an agent's earlier life may note the server's end in there at this very moment.
-        let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
-        let mut tries = tokio::time::interval(Duration::from_millis(50));
-        while let Err(error) = std::fs::remove_dir_all(&self.dir) {
-            assert!(tokio::time::Instant::now() < deadline, "{}: {error}", self.dir);
-            tries.tick().await;
-        }
+        stop_and_remove(&self.manager, &self.op, &self.dir).await;
     }
-}
 
-/// Directories of test programs that are gone: a killed one cannot clean up.
-fn sweep() {
-    for entry in Utf8Path::new("/tmp").read_dir_utf8().unwrap().flatten() {
-        let pid = entry.file_name().strip_prefix("trove-mysql-").and_then(|rest| rest.split('-').next());
-        if pid.is_some_and(|pid| !Utf8Path::new("/proc").join(pid).exists()) {
-            std::fs::remove_dir_all(entry.path()).ok();
-        }
+    /// Waits until the probe says so.
+    pub(crate) async fn becomes(&self, wanted: ServiceStatus) {
+        until_probed(&self.manager, &self.op, wanted).await;
     }
 }
 

@@ -1,23 +1,12 @@
 //! `prepare_server`, the probe, and the life of the server.
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use trove_guestagent::managers::DatastoreManager;
 use trove_guestagent::model::ServiceStatus;
 
 use crate::support::{Guest, logged, run};
-
-async fn becomes(guest: &Guest, wanted: ServiceStatus) {
-    let reached = async {
-        let mut look = tokio::time::interval(Duration::from_millis(100));
-        while guest.manager.status().probe(&guest.op).await != wanted {
-            look.tick().await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(60), reached).await.unwrap_or_else(|_| panic!("never {wanted:?}"));
-}
 
 /// The name that `CONFIG` goes by.
 fn command_name(guest: &Guest) -> String {
@@ -75,14 +64,14 @@ fn config_is_hidden_and_its_name_survives_agent_and_server() {
 fn the_probe_tells_running_blocked_crashed_and_shut_down_apart() {
     run(async {
         let guest = Guest::new("health", |_| ());
-        becomes(&guest, ServiceStatus::Shutdown).await;
+        guest.becomes(ServiceStatus::Shutdown).await;
         guest.manager.prepare_server(&guest.op, &guest.request("")).await.unwrap();
-        becomes(&guest, ServiceStatus::Running).await;
+        guest.becomes(ServiceStatus::Running).await;
         let pid = guest.pid().await;
         kill(pid, Signal::SIGSTOP).unwrap();
-        becomes(&guest, ServiceStatus::Blocked).await;
+        guest.becomes(ServiceStatus::Blocked).await;
         kill(pid, Signal::SIGCONT).unwrap();
-        becomes(&guest, ServiceStatus::Running).await;
+        guest.becomes(ServiceStatus::Running).await;
         // A script that does not end: alive, and serving nobody.
         guest.ask(&["SET", "x", "1"]).await;
         let spin = guest.user(None).await.unwrap();
@@ -90,17 +79,17 @@ fn the_probe_tells_running_blocked_crashed_and_shut_down_apart() {
             let mut spin = spin;
             redis::cmd("EVAL").arg("while true do end").arg(0).query_async::<redis::Value>(&mut spin).await.err();
         });
-        becomes(&guest, ServiceStatus::Blocked).await;
+        guest.becomes(ServiceStatus::Blocked).await;
         guest.as_user(None, &["SCRIPT", "KILL"]).await.unwrap();
         spinning.abort();
-        becomes(&guest, ServiceStatus::Running).await;
+        guest.becomes(ServiceStatus::Running).await;
         guest.manager.stop(&guest.op).await.unwrap();
-        becomes(&guest, ServiceStatus::Shutdown).await;
+        guest.becomes(ServiceStatus::Shutdown).await;
         guest.manager.start(&guest.op).await.unwrap();
         kill(guest.pid().await, Signal::SIGKILL).unwrap();
-        becomes(&guest, ServiceStatus::Crashed).await;
+        guest.becomes(ServiceStatus::Crashed).await;
         guest.manager.start(&guest.op).await.unwrap();
-        becomes(&guest, ServiceStatus::Running).await;
+        guest.becomes(ServiceStatus::Running).await;
         guest.remove().await;
     });
 }

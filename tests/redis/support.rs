@@ -1,73 +1,21 @@
 //! Guests with a real server each.
 
-use std::future::Future;
-use std::io::Write;
-use std::os::unix::fs::PermissionsExt;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, LazyLock, Mutex};
-use std::time::Duration;
+use std::sync::Arc;
 
-use async_trait::async_trait;
 use camino::{Utf8Path, Utf8PathBuf};
-use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
 use trove_guestagent::config::Settings;
-use trove_guestagent::error::{Error, Result};
+use trove_guestagent::error::Result;
 use trove_guestagent::managers::redis::{Layout, REDIS, RedisManager};
 use trove_guestagent::managers::{DatastoreManager, Deps};
-use trove_guestagent::model::{Overrides, PrepareRequest};
+use trove_guestagent::model::{Overrides, PrepareRequest, ServiceStatus};
 use trove_guestagent::op::Op;
 use trove_guestagent::system::command::SystemCommands;
-use trove_guestagent::system::packages::PackageManager;
 use trove_guestagent::system::redis::Request;
-use trove_guestagent::system::service::{self, UnitState};
+use trove_guestagent::system::service;
 
-/// Servers are children of this runtime's threads, and are told to end with the thread that started them: it must outlive all tests.
-static RUNTIME: LazyLock<Runtime> =
-    LazyLock::new(|| tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap());
-static LOG: LazyLock<Log> = LazyLock::new(Log::default);
-static COUNTER: AtomicU32 = AtomicU32::new(0);
-
-/// Runs a test on the runtime that outlives it.
-pub(crate) fn run(test: impl Future<Output = ()> + Send + 'static) {
-    let outcome = RUNTIME.block_on(RUNTIME.spawn(test));
-    if let Err(error) = outcome {
-        std::panic::resume_unwind(error.into_panic());
-    }
-}
-
-/// Everything logged by all tests, to look for secrets in.
-#[derive(Debug, Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Log {
-    fn write(&mut self, text: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(text);
-        Ok(text.len())
-    }
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
-/// Everything logged so far, down to TRACE.
-pub(crate) fn logged() -> String {
-    String::from_utf8_lossy(&LOG.0.lock().unwrap()).into_owned()
-}
-
-#[derive(Debug)]
-pub(crate) struct NoPackages;
-
-#[async_trait]
-impl PackageManager for NoPackages {
-    async fn install(&self, _op: &Op, packages: &[String]) -> Result<()> {
-        Err(Error::guest(format!("no test installs packages: {packages:?}")))
-    }
-
-    async fn upgrade(&self, _op: &Op, packages: &[String]) -> Result<()> {
-        Err(Error::guest(format!("no test installs packages: {packages:?}")))
-    }
-}
+pub(crate) use crate::harness::{NoPackages, logged, run};
+use crate::harness::{new_directory, pid_of, stop_and_remove, until_probed};
 
 /// A guest: a manager, and a directory that holds all of it.
 #[derive(Debug)]
@@ -93,13 +41,7 @@ fn free_port() -> u16 {
 impl Guest {
     /// A guest that nothing was done to.
     pub(crate) fn new(name: &str, change: impl FnOnce(&mut Settings)) -> Guest {
-        sweep();
-        let log = LOG.clone();
-        tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_ansi(false).with_writer(move || log.clone()).try_init().ok();
-        let number = COUNTER.fetch_add(1, Ordering::Relaxed);
-        let dir = Utf8PathBuf::from(format!("/tmp/trove-redis-{}-{number}-{name}", std::process::id()));
-        std::fs::create_dir_all(&dir).unwrap();
-        std::fs::set_permissions(&dir, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let dir = new_directory("redis", name);
         let mut settings = settings(&dir);
         change(&mut settings);
         Guest::with_settings(dir, settings, free_port())
@@ -187,10 +129,7 @@ impl Guest {
 
     /// The server's process.
     pub(crate) async fn pid(&self) -> nix::unistd::Pid {
-        match self.manager.service().state(&self.op).await.unwrap() {
-            UnitState::Running { pid: Some(pid) } => nix::unistd::Pid::from_raw(pid),
-            other => panic!("the server is {other:?}"),
-        }
+        pid_of(&self.manager, &self.op).await
     }
 
     /// The configuration file.
@@ -200,24 +139,12 @@ impl Guest {
 
     /// Stops the server and removes everything.
     pub(crate) async fn remove(self) {
-        self.manager.stop(&self.op).await.unwrap();
-        // The supervisor of an agent's earlier life may note the server's end in there at this very moment.
-        let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
-        let mut tries = tokio::time::interval(Duration::from_millis(50));
-        while let Err(error) = std::fs::remove_dir_all(&self.dir) {
-            assert!(tokio::time::Instant::now() < deadline, "{}: {error}", self.dir);
-            tries.tick().await;
-        }
+        stop_and_remove(&self.manager, &self.op, &self.dir).await;
     }
-}
 
-/// Directories of test programs that are gone: a killed one cannot clean up.
-fn sweep() {
-    for entry in Utf8Path::new("/tmp").read_dir_utf8().unwrap().flatten() {
-        let pid = entry.file_name().strip_prefix("trove-redis-").and_then(|rest| rest.split('-').next());
-        if pid.is_some_and(|pid| !Utf8Path::new("/proc").join(pid).exists()) {
-            std::fs::remove_dir_all(entry.path()).ok();
-        }
+    /// Waits until the probe says so.
+    pub(crate) async fn becomes(&self, wanted: ServiceStatus) {
+        until_probed(&self.manager, &self.op, wanted).await;
     }
 }
 
