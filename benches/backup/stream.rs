@@ -1,7 +1,8 @@
-//! The agent's backup stream on its own, for `benches/backup/run`: `store` takes a dump on standard input, `synthetic` makes one of any size,
-//! `restore` reads a file. What is stored goes nowhere; what is restored goes to standard output. The last line on standard error is a JSON object.
+//! The agent's backup stream on its own, for `benches/backup/run`: `store` takes a dump on standard input, `paced` as well, but no faster than RATE
+//! bytes a second while its server has clients at work, `synthetic` makes one of any size, `restore` reads a file. What is stored goes nowhere; what is restored goes to standard output. The last line on standard error is a JSON object.
 //! The password is in `BACKUP_KEY`: this is no secret.
 
+use std::num::NonZeroU64;
 use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
 use std::pin::Pin;
@@ -21,10 +22,12 @@ use trove_guestagent::error::{Error, Result, ResultExt};
 use trove_guestagent::model::BackupMetadata;
 use trove_guestagent::op::Op;
 use trove_guestagent::progress::Progress;
-use trove_guestagent::strategies::backup::{Decoding, Encoding, Limits, Retry, download, encode, upload};
+use trove_guestagent::strategies::backup::mysql::MySqlUsage;
+use trove_guestagent::strategies::backup::{Decoding, Encoding, Limits, Pace, RateLimits, Retry, download, encode, upload};
 use trove_guestagent::strategies::storage::{
     ByteStream, Location, ObjectName, Part, Segment, SegmentBody, Storage, StoredObject, byte_stream,
 };
+use trove_guestagent::system::mysql::Client;
 
 /// Hashes what it gets, as Swift would on another machine, and reads from a file.
 #[derive(Debug)]
@@ -147,6 +150,18 @@ fn input() -> Result<Pin<Box<dyn AsyncRead + Send>>> {
     Ok(Box::pin(pipe::Receiver::from_owned_fd(descriptor).action("read standard input, a pipe")?))
 }
 
+/// The server a dump comes from: its socket, and the option file of the account that dumps.
+type Server<'a> = [&'a str; 2];
+
+/// Standard input at the agent's pace.
+async fn store_paced(rate: u64, [socket, credentials]: Server<'_>, spool: Option<Utf8PathBuf>, progress: &Arc<Progress>) -> Result<()> {
+    let client = Arc::new(Client::new(socket.into(), credentials.into()));
+    let limits = RateLimits { always: None, in_use: NonZeroU64::new(rate) };
+    let op = Op::internal(CancellationToken::new());
+    let (pace, _following) = Pace::following(&op, limits, Box::new(MySqlUsage::new(client))).await;
+    store(pace.slow(input()?), spool, progress).await
+}
+
 async fn store(reader: Pin<Box<dyn AsyncRead + Send>>, spool: Option<Utf8PathBuf>, progress: &Arc<Progress>) -> Result<()> {
     let encoded = encode(reader, Encoding { compress: true, key: Some(key()?) }, Arc::clone(progress));
     let limits = Limits { segment_max_size: 2 << 30, spool_dir: spool, retry: Retry::default() };
@@ -182,10 +197,18 @@ async fn main() -> Result<()> {
     match words[..] {
         ["store"] => store(input()?, None, &progress).await?,
         ["store", spool] => store(input()?, Some(spool.into()), &progress).await?,
+        ["paced", rate, socket, credentials] => store_paced(bytes(rate)?, [socket, credentials], None, &progress).await?,
+        ["paced", rate, socket, credentials, spool] => {
+            store_paced(bytes(rate)?, [socket, credentials], Some(spool.into()), &progress).await?
+        }
         ["synthetic", size] => store(Box::pin(Synthetic::new(bytes(size)?)), None, &progress).await?,
         ["synthetic", size, spool] => store(Box::pin(Synthetic::new(bytes(size)?)), Some(spool.into()), &progress).await?,
         ["restore", path, md5] => restore(path, md5, &progress).await?,
-        _ => return Err(Error::guest("usage: store [SPOOL] | synthetic BYTES [SPOOL] | restore FILE MD5")),
+        _ => {
+            return Err(Error::guest(
+                "usage: store [SPOOL] | paced RATE SOCKET CREDENTIALS [SPOOL] | synthetic BYTES [SPOOL] | restore FILE MD5",
+            ));
+        }
     }
     most.fetch_max(pss(), Ordering::Relaxed);
     let (now, seconds, most) = (progress.snapshot(), started.elapsed().as_secs_f64(), most.load(Ordering::Relaxed));

@@ -1,5 +1,7 @@
 //! All sources to one [`Settings`], or to every mistake in them.
 
+use std::num::NonZeroU64;
+
 use camino::Utf8Path;
 
 use super::broker::broker_settings;
@@ -218,6 +220,8 @@ fn backup_settings(reader: &mut Reader<'_>) -> BackupSettings {
         aes_cbc_key: reader.secret(DEFAULT, "backup_aes_cbc_key"),
         chunk_size: reader.number(DEFAULT, "backup_chunk_size"),
         segment_max_size: reader.number(DEFAULT, "backup_segment_max_size"),
+        rate_limit: NonZeroU64::new(reader.number(DEFAULT, "backup_rate_limit")),
+        rate_limit_in_use: NonZeroU64::new(reader.number(DEFAULT, "backup_rate_limit_in_use")),
         spool_dir: reader.path(DEFAULT, "backup_spool_dir"),
         runner_options: reader.dict(DEFAULT, "backup_runner_options"),
         verify_checksum: reader.flag(DEFAULT, "verify_swift_checksum_on_restore"),

@@ -109,6 +109,11 @@ pub const OPTIONS: &[OptionSpec] = &[
         "Folder on whose file system the segment being sent is kept, without a name, until storage has it. Without space there, segments are small \
          and kept in memory.",
     ),
+    trove("backup_rate_limit", Int(0, i64::MAX)).default("0").doc("own", "Bytes of content a backup reads in a second at most; 0 is no limit."),
+    trove("backup_rate_limit_in_use", Int(0, i64::MAX)).default("16777216").doc(
+        "own",
+        "Likewise, but only while the database has clients at work: about what `gzip` piped to `openssl enc` took. With 0 they make no difference.",
+    ),
     trove("backup_runner_options", Dict).default("").doc("K T", "Extra options of backup tools: `strategy:options,...`."),
     trove("verify_swift_checksum_on_restore", Bool).default("true").doc("K T", "Compare the checksum before restoring."),
     trove("restore_usage_timeout", WAIT).default("36000").doc("K T Z M", "Seconds a restore may take (2026.1: 3600, which only its controller counts)."),

@@ -1,6 +1,7 @@
 //! [`Settings`]: everything the agent was told, checked. Option names and defaults are Trove's and oslo.messaging's
 //! (trove/common/cfg.py; oslo_messaging/_drivers/impl_rabbit.py).
 
+use std::num::NonZeroU64;
 use std::time::Duration;
 
 use camino::Utf8PathBuf;
@@ -306,6 +307,10 @@ pub struct BackupSettings {
     pub chunk_size: u64,
     /// `backup_segment_max_size`, in bytes.
     pub segment_max_size: u64,
+    /// `backup_rate_limit`, bytes of content a second; none for 0.
+    pub rate_limit: Option<NonZeroU64>,
+    /// `backup_rate_limit_in_use`: likewise, while the database has clients at work.
+    pub rate_limit_in_use: Option<NonZeroU64>,
     /// `backup_spool_dir`: where a segment is kept until it is stored.
     pub spool_dir: Option<Utf8PathBuf>,
     /// `backup_runner_options`: extra options of a backup tool, by strategy.

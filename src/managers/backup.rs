@@ -14,7 +14,7 @@ use crate::error::{Error, Result, ResultExt};
 use crate::model::{BackupMetadata, BackupRequest, Release, RestoreRequest};
 use crate::op::Op;
 use crate::progress::Progress;
-use crate::strategies::backup::{BackupJob, BackupRunner, Encoding, Limits, Parent, discard, encode, upload};
+use crate::strategies::backup::{BackupJob, BackupRunner, Encoding, Limits, Pace, Parent, RateLimits, discard, encode, upload};
 use crate::strategies::storage::{Location, ObjectName, Storage};
 use crate::system::{files, leftovers};
 use crate::volume;
@@ -124,7 +124,7 @@ impl BackupEnv {
         let mut trace = Trace { id: request.id.clone(), container: name.container.clone(), object: name.object.clone(), finished: None };
         trace.save(&self.settings)?;
         let job = BackupJob { id: request.id.clone(), parent, extra_options: self.extra_options(runner) };
-        let finished = self.transfer(op, runner, &job, encoding, &name, request).await?;
+        let finished = self.transfer(op, (backups, runner), &job, encoding, &name, request).await?;
         if self.settings.backup.drill {
             self.drill(op, backups, runner, &finished).await.action("restore the backup for a try")?;
         }
@@ -156,7 +156,7 @@ impl BackupEnv {
     async fn transfer(
         &self,
         op: &Op,
-        runner: &dyn BackupRunner,
+        (backups, runner): (&dyn Backups, &dyn BackupRunner),
         job: &BackupJob,
         encoding: Encoding,
         name: &ObjectName,
@@ -169,8 +169,9 @@ impl BackupEnv {
         op.progress.set(&progress);
         let _lines = progress.log_every(LOG_INTERVAL);
         let limits = Limits::new(&self.settings.backup);
+        let (pace, _following) = Pace::following(op, RateLimits::new(&self.settings.backup), backups.usage()).await;
         let stream = runner.start(op, job).await.action(format!("start {}", runner.name()))?;
-        let encoded = encode(stream.reader, encoding, Arc::clone(&progress));
+        let encoded = encode(pace.slow(stream.reader), encoding, Arc::clone(&progress));
         // When this fails, the tool ends with `stream.finish`.
         let uploaded = upload(op, &*self.storage, name, encoded, &limits, &progress).await.action("store the backup")?;
         let mut metadata = stream.finish.await.action(format!("make the backup with {}", runner.name()))?;

@@ -14,7 +14,7 @@ use crate::config::Settings;
 use crate::error::Result;
 use crate::model::{DatabaseSpec, Overrides, Page, PageRequest, PasswordChange, PrepareRequest, ServiceStatus, UserAttributes, UserSpec};
 use crate::op::Op;
-use crate::strategies::backup::{BackupRunner, RestoreRunner};
+use crate::strategies::backup::{BackupRunner, RestoreRunner, Usage};
 use crate::strategies::replication::ReplicationStrategy;
 use crate::system::command::CommandRunner;
 use crate::system::packages::PackageManager;
@@ -275,4 +275,6 @@ pub trait Backups: Send + Sync {
     async fn examine(&self, op: &Op, directory: &Utf8Path) -> Result<Examination>;
     /// Removes a scratch directory, after ending a server that a killed agent has left on it.
     async fn clear_scratch(&self, op: &Op, directory: &Utf8Path) -> Result<()>;
+    /// What tells whether the database has clients at work: a backup goes slowly then.
+    fn usage(&self) -> Box<dyn Usage>;
 }

@@ -26,8 +26,10 @@ STATES = ("new", "paid", "shipped", "returned", "cancelled")
 class Database:
     """The running server."""
 
-    def __init__(self, socket: Path) -> None:
+    def __init__(self, socket: Path, credentials: Path) -> None:
         self.socket = socket
+        # The agent's account, as on a guest: its sessions, and those of its tools, are no clients.
+        self.credentials = credentials
         self.rows = 0
 
     def connect(self) -> pymysql.Connection:
@@ -35,7 +37,14 @@ class Database:
 
     def dump(self) -> list[str]:
         """The command that writes the dump."""
-        return ["mysqldump", "--no-defaults", "--single-transaction", "--quick", "-uroot", f"--socket={self.socket}", "shop"]
+        return ["mysqldump", f"--defaults-file={self.credentials}", "--single-transaction", "--quick", "shop"]
+
+    def add_agent(self) -> None:
+        """Makes the agent's account."""
+        with self.connect() as connection, connection.cursor() as cursor:
+            cursor.execute("create user os_admin@localhost identified by 'no secret'")
+            cursor.execute("grant all on *.* to os_admin@localhost")
+        self.credentials.write_text(f"[client]\nuser = os_admin\npassword = no secret\nsocket = {self.socket}\n")
 
     def fill(self, megabytes: int) -> None:
         with self.connect() as connection, connection.cursor() as cursor:
@@ -85,6 +94,8 @@ def running() -> Iterator[Database]:
         child = Child("mariadbd", ["mariadbd", *owner, *options], home / "log")
         try:
             wait_until("the database's socket", socket.exists, 60, explain=child.tail, each=child.check_alive)
-            yield Database(socket)
+            database = Database(socket, home / "os_admin.cnf")
+            database.add_agent()
+            yield database
         finally:
             child.stop()

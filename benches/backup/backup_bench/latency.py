@@ -9,6 +9,7 @@ import time
 from dataclasses import dataclass, field
 
 from backup_bench.database import Database
+from bench.waiting import wait_until
 
 PAUSE = 0.002
 
@@ -30,6 +31,11 @@ class Foreground:
     def __exit__(self, *_: object) -> None:
         self._stop.set()
         self._thread.join(timeout=60)
+
+    def settle(self) -> None:
+        """Waits until the client is at work."""
+        before = len(self.updates)
+        wait_until("the client at work", lambda: len(self.updates) > before, 60)
 
     def _run(self) -> None:
         source = random.Random(11)

@@ -30,7 +30,7 @@ def speed(arguments: argparse.Namespace, server: database.Database, home: Path) 
     contestants = {
         "stock": lambda: pipelines.stock(dump),
         "python agent": lambda: pipelines.python_agent(dump),
-        "this agent": lambda: pipelines.ours(arguments.stream, dump, home),
+        "this agent": lambda: pipelines.ours(arguments.stream, server, home, arguments.rate),
         "stock restore": lambda: pipelines.stock_restore(backup),
         "this restore": lambda: pipelines.our_restore(arguments.stream, backup, md5),
     }
@@ -68,16 +68,22 @@ def latency(arguments: argparse.Namespace, server: database.Database, home: Path
     load = {
         "idle": lambda: time.sleep(arguments.idle),
         "stock": lambda: pipelines.stock(dump),
-        "this agent": lambda: pipelines.ours(arguments.stream, dump, home),
-        "in memory": lambda: pipelines.ours(arguments.stream, dump, None),
+        "this agent": lambda: pipelines.ours(arguments.stream, server, home, arguments.rate),
+        "in memory": lambda: pipelines.ours(arguments.stream, server, None, arguments.rate),
+        "full speed": lambda: pipelines.ours(arguments.stream, server, home, 0),
     }
     clients = {name: Foreground(server) for name in load}
+    seconds: dict[str, list[float]] = {name: [] for name in load}
     for _ in range(arguments.rounds):
         for name, work in load.items():
             with clients[name]:
+                clients[name].settle()
+                started = time.perf_counter()
                 work()
+                seconds[name].append(time.perf_counter() - started)
     found = {name: client.summary() for name, client in clients.items()}
     for name, values in found.items():
+        values["seconds"] = statistics.median(seconds[name])
         print(f"latency in ms, {name:10} " + ", ".join(f"{what} {value:.2f}" for what, value in values.items()))
     return found
 
@@ -97,6 +103,8 @@ def main() -> None:
     parser.add_argument("--stream", type=Path, required=True, help=argparse.SUPPRESS)
     parser.add_argument("--megabytes", type=int, default=400, help="size of the dump")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rate", type=int, default=16 << 20, help="backup_rate_limit_in_use of this agent, in bytes a second")
+    parser.add_argument("--only", choices=("speed", "latency"), help="leave the other out")
     parser.add_argument("--idle", type=float, default=10, help="seconds the foreground is measured alone, each round")
     parser.add_argument("--synthetic", type=int, default=20 * 10**9, help="bytes of the long stream; 0 leaves it out")
     parser.add_argument("--json", type=Path, help="every single figure")
@@ -105,8 +113,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="trove-backup-bench-") as name, database.running() as server:
         home = Path(name)
         server.fill(arguments.megabytes)
-        found["speed"] = speed(arguments, server, home)
-        found["latency"] = latency(arguments, server, home)
+        for name, measure in (("speed", speed), ("latency", latency)):
+            if arguments.only in (None, name):
+                found[name] = measure(arguments, server, home)
         if arguments.synthetic:
             found["memory"] = memory(arguments, home)
     if arguments.json:

@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from backup_bench.database import Database
+
 PASSWORD = "not a secret: it encrypts test rows"
 ENCRYPT = ["openssl", "enc", "-aes-256-cbc", "-pass", "env:BACKUP_KEY"]
 ENVIRONMENT = os.environ | {"BACKUP_KEY": PASSWORD}
@@ -108,12 +110,14 @@ def stored_by(stream: Path, verb: list[str], spool: Path | None) -> list[str]:
     return [str(stream), *verb, *([str(spool)] if spool else [])]
 
 
-def ours(stream: Path, dump: list[str], spool: Path | None) -> Outcome:
-    """The agent's own stream behind the same dump: gzip, AES, MD5, a copy of each segment, and a store that hashes and forgets."""
+def ours(stream: Path, server: Database, spool: Path | None, rate: int) -> Outcome:
+    """The agent's own stream behind the same dump: gzip, AES, MD5, a copy of each segment, and a store that hashes and forgets. No faster than
+    `rate` bytes a second while the server has clients at work; 0 is full speed in any case."""
     started = time.perf_counter()
     # The last place, as the agent gives it to its tools.
-    source = subprocess.Popen(["nice", "-n", "19", *dump], stdout=subprocess.PIPE, env=ENVIRONMENT)
-    process = subprocess.Popen(stored_by(stream, ["store"], spool), stdin=source.stdout, stderr=subprocess.PIPE, env=ENVIRONMENT)
+    verb = ["paced", str(rate), str(server.socket), str(server.credentials)]
+    source = subprocess.Popen(["nice", "-n", "19", *server.dump()], stdout=subprocess.PIPE, env=ENVIRONMENT)
+    process = subprocess.Popen(stored_by(stream, verb, spool), stdin=source.stdout, stderr=subprocess.PIPE, env=ENVIRONMENT)
     source.stdout.close()
     found = figures(process)
     seconds = time.perf_counter() - started

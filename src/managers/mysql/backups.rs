@@ -22,8 +22,8 @@ use crate::managers::drill::Examination;
 use crate::managers::restoring::{Clear, HalfRestored, Instance, Restoring};
 use crate::managers::{Backups, Owner, RestoreTarget};
 use crate::op::Op;
-use crate::strategies::backup::mysql::{HotBackup, HotRestore, HotTool, MySqlDump, Strategy, ToolLogin};
-use crate::strategies::backup::{BackupRunner, RestoreRunner, RestoreStep};
+use crate::strategies::backup::mysql::{HotBackup, HotRestore, HotTool, MySqlDump, MySqlUsage, Strategy, ToolLogin};
+use crate::strategies::backup::{BackupRunner, RestoreRunner, RestoreStep, Usage};
 use crate::system::command::CommandSpec;
 use crate::system::files;
 use crate::system::service::ServiceControl;
@@ -213,6 +213,10 @@ impl Backups for MySqlBackups {
     async fn clear_scratch(&self, op: &Op, directory: &Utf8Path) -> Result<()> {
         private_server::end_left_over(op, directory).await?;
         files::remove_tree(directory)
+    }
+
+    fn usage(&self) -> Box<dyn Usage> {
+        Box::new(MySqlUsage::new(Arc::clone(&self.client)))
     }
 }
 

@@ -16,8 +16,8 @@ use crate::managers::drill::{Examination, Items};
 use crate::managers::restoring::{Clear, HalfRestored, Instance, Restoring};
 use crate::managers::{Backups, Owner, RestoreTarget};
 use crate::op::Op;
-use crate::strategies::backup::redis::{KIND, RdbFile, RdbHeader, RedisBackup};
-use crate::strategies::backup::{BackupRunner, RestoreRunner, RestoreStep};
+use crate::strategies::backup::redis::{KIND, RdbFile, RdbHeader, RedisBackup, RedisUsage};
+use crate::strategies::backup::{BackupRunner, RestoreRunner, RestoreStep, Usage};
 use crate::system::redis::{Client, Session};
 use crate::system::service::ServiceControl;
 use crate::system::{facts, files};
@@ -120,6 +120,10 @@ impl Backups for RedisBackups {
     async fn clear_scratch(&self, op: &Op, directory: &Utf8Path) -> Result<()> {
         self.configuration.program.end_left_over(op, directory).await?;
         files::remove_tree(directory)
+    }
+
+    fn usage(&self) -> Box<dyn Usage> {
+        Box::new(RedisUsage::new(self.client.clone()))
     }
 }
 

@@ -3,7 +3,9 @@
 mod files;
 mod header;
 mod runner;
+mod usage;
 
 pub use files::RdbFile;
 pub use header::RdbHeader;
 pub use runner::{KIND, RedisBackup};
+pub use usage::RedisUsage;
