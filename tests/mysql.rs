@@ -7,6 +7,8 @@
 
 #[path = "datastore/harness.rs"]
 mod harness;
+#[path = "datastore/ports.rs"]
+mod ports;
 #[path = "mysql/support.rs"]
 mod support;
 

@@ -4,6 +4,8 @@
 
 #[path = "datastore/harness.rs"]
 mod harness;
+#[path = "datastore/ports.rs"]
+mod ports;
 #[path = "redis/support.rs"]
 mod support;
 

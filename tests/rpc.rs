@@ -25,6 +25,8 @@ mod database;
 mod faults;
 #[path = "rpc/limits.rs"]
 mod limits;
+#[path = "datastore/ports.rs"]
+mod ports;
 #[path = "rpc/proxy.rs"]
 mod proxy;
 #[path = "rpc/rabbit.rs"]

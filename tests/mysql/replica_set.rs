@@ -11,13 +11,8 @@ use trove_guestagent::op::Op;
 use trove_guestagent::strategies::replication::ReplicationStrategy;
 use trove_guestagent::system::command::{CommandRunner, CommandSpec, SystemCommands};
 
+use crate::ports::free_port;
 use crate::support::{BASE, Guest, Root, request};
-
-/// A port nobody listens on.
-fn port() -> u16 {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().port()
-}
 
 /// What a controller renders for a replica and a source.
 pub(crate) const REPLICA: &str = "[mysqld]\nlog_bin = /var/lib/mysql/data/mysql-bin.log\nbinlog_format = MIXED\nrelay_log = /var/lib/mysql/data/mysql-relay-bin.log\n\
@@ -78,7 +73,7 @@ impl Member {
         std::fs::write(guest.dir.join("state/os_admin.cnf"), login.replace(from.as_str(), guest.dir.as_str())).unwrap();
         let base = BASE
             .replace("skip-networking\n", "bind-address = 127.0.0.1\n")
-            .replace("[mysqld]\nport = 3306", &format!("[mysqld]\nport = {}", port()))
+            .replace("[mysqld]\nport = 3306", &format!("[mysqld]\nport = {}", free_port()))
             .replace("server_id = 1234", &format!("server_id = {id}"))
             .replace("innodb_buffer_pool_size = 300M", "innodb_buffer_pool_size = 32M");
         guest.manager.prepare_server(&guest.op, &request(&base)).await.unwrap();

@@ -176,11 +176,19 @@ fn a_drill_loads_the_backup_beside_the_server_and_finds_damage() {
         assert_eq!(source.ask(&["GET", "key:7"]).await, "7".repeat(20));
         // An RDB file with one bit turned, stored as if it were good.
         source.ask(&["SAVE"]).await;
-        let mut bytes = std::fs::read(source.dir.join("volume/dump.rdb")).unwrap();
-        let middle = bytes.len() / 2;
-        bytes[middle] ^= 1;
-        let error = restore_bytes(&source, bytes).await.unwrap_err();
-        assert!(trove_guestagent::managers::drill::tells_of_damage(&error), "{error}");
+        let bytes = std::fs::read(source.dir.join("volume/dump.rdb")).unwrap();
+        let quarter = bytes.len() / 4;
+        let turned = [quarter, 2 * quarter, 3 * quarter].map(|at| {
+            let mut bytes = bytes.clone();
+            bytes[at] ^= 1;
+            bytes
+        });
+        // And half of one that has no checksum: the server finds out.
+        let half = [&bytes[..2 * quarter], &[0; 8]].concat();
+        for damaged in turned.into_iter().chain([half]) {
+            let error = restore_bytes(&source, damaged).await.unwrap_err();
+            assert!(trove_guestagent::managers::drill::tells_of_damage(&error), "{error}");
+        }
         assert!(restore_bytes(&source, b"-- a dump of MariaDB\n".to_vec()).await.unwrap_err().to_string().contains("not an RDB file"));
         source.remove().await;
     });

@@ -16,6 +16,7 @@ use trove_guestagent::system::service;
 
 pub(crate) use crate::harness::{NoPackages, logged, run};
 use crate::harness::{new_directory, pid_of, stop_and_remove, until_probed};
+use crate::ports::free_port;
 
 /// A guest: a manager, and a directory that holds all of it.
 #[derive(Debug)]
@@ -25,17 +26,6 @@ pub(crate) struct Guest {
     pub(crate) dir: Utf8PathBuf,
     pub(crate) port: u16,
     pub(crate) op: Op,
-}
-
-/// A port that nobody listens on.
-fn free_port() -> u16 {
-    loop {
-        let port = std::net::TcpListener::bind("0.0.0.0:0").unwrap().local_addr().unwrap().port();
-        // A cluster's members have a second one, 10000 above.
-        if port < 50_000 && std::net::TcpListener::bind(("0.0.0.0", port + 10_000)).is_ok() {
-            return port;
-        }
-    }
 }
 
 impl Guest {

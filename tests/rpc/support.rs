@@ -17,10 +17,11 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, ChildStdin, Command};
 use tokio::sync::{mpsc, oneshot};
 
+pub(crate) use crate::ports::free_port;
 use crate::proxy::Proxy;
 
 /// No wait of any test is longer.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(180);
 const POLL: Duration = Duration::from_millis(20);
 
 /// Waits until `found` has something.
@@ -44,13 +45,6 @@ pub(crate) fn shared_broker() -> String {
 /// The same for `transport_url`.
 pub(crate) fn transport_url(amqp: &str) -> String {
     amqp.replacen("amqp://", "rabbit://", 1).replace("%2F", "").replace("%2f", "")
-}
-
-/// Port of nobody, for now. Below those that the kernel gives to clients: while a broker is away, a client that tries again and again would
-/// sooner or later be given the broker's port, and be connected to itself.
-pub(crate) fn free_port() -> u16 {
-    let random = || 20_000 + uuid::Uuid::new_v4().as_fields().1 % 12_000;
-    std::iter::repeat_with(random).find(|port| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok()).unwrap()
 }
 
 /// Secrets of a test; none may be in a log.
@@ -99,7 +93,7 @@ impl Guest {
         .unwrap();
         let conf = format!(
             "[DEFAULT]\ntransport_url={url}/\ncontrol_exchange={exchange}\nconductor_queue=conductor-{id}\nservice_control=process\n\
-             state_dir={dir}/state\nreport_interval=1\nnum_tries=1000\nstate_change_wait_time=30\nlog_file={dir}/agent.log\ndebug=true\n\
+             state_dir={dir}/state\nreport_interval=1\nnum_tries=1000\nstate_change_wait_time=120\nlog_file={dir}/agent.log\ndebug=true\n\
              [mariadb]\nsocket={dir}/run/mysqld.sock\nconfig_dir={dir}/etc\nmount_point={dir}/data\n\
              [oslo_messaging_rabbit]\nkombu_reconnect_delay=0.1\n"
         );

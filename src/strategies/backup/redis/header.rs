@@ -11,6 +11,8 @@ const AUX: u8 = 0xfa;
 /// Facts from the beginning of a file.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RdbHeader {
+    /// Version of the format: Redis counts on, Valkey began again at 80.
+    pub version: u32,
     /// Version of the server that made it.
     pub server: Option<String>,
     /// Bytes of memory its data took there.
@@ -29,7 +31,8 @@ impl RdbHeader {
         if !version.iter().all(u8::is_ascii_digit) {
             return None;
         }
-        let mut header = RdbHeader::default();
+        let version = str::from_utf8(version).ok()?.parse().ok()?;
+        let mut header = RdbHeader { version, ..RdbHeader::default() };
         while let Some((&AUX, after)) = rest.split_first() {
             let Some((name, after)) = string(after) else { break };
             let Some((value, after)) = string(after) else { break };
@@ -79,11 +82,11 @@ mod tests {
         // As Redis 7.0 begins a file: versions, bits, time, memory.
         let file = b"REDIS0010\xfa\x09redis-ver\x067.0.15\xfa\x0aredis-bits\xc0\x40\xfa\x05ctime\xc2\xd0\x8a\x23\x6a\xfa\x08used-mem\xc2\x40\x42\x0f\x00\xfe\x00";
         let header = RdbHeader::parse(file).unwrap();
-        assert_eq!(header, RdbHeader { server: Some("7.0.15".into()), memory: Some(1_000_000) });
+        assert_eq!(header, RdbHeader { version: 10, server: Some("7.0.15".into()), memory: Some(1_000_000) });
         for cut in 0..file.len() {
             RdbHeader::parse(&file[..cut]);
         }
-        assert_eq!(RdbHeader::parse(b"REDIS0006"), Some(RdbHeader::default()));
+        assert_eq!(RdbHeader::parse(b"REDIS0006"), Some(RdbHeader { version: 6, ..RdbHeader::default() }));
         assert_eq!(RdbHeader::parse(b"VALKEY080\xfa\x0avalkey-ver\x059.0.0\xff").unwrap().server.as_deref(), Some("9.0.0"));
         assert_eq!((RdbHeader::parse(b"-- MariaDB dump"), RdbHeader::parse(b"REDIS00x1"), RdbHeader::parse(b"")), (None, None, None));
     }

@@ -1,5 +1,6 @@
 //! Backups of Redis and Valkey: RDB files.
 
+mod checksum;
 mod files;
 mod header;
 mod runner;
