@@ -7,6 +7,8 @@
 
 #[path = "datastore/harness.rs"]
 mod harness;
+#[path = "mysql/identity.rs"]
+mod identity;
 #[path = "datastore/ports.rs"]
 mod ports;
 #[path = "mysql/support.rs"]
@@ -14,6 +16,8 @@ mod support;
 
 #[path = "mysql/backup_tools.rs"]
 mod backup_tools;
+#[path = "mysql/client_tls.rs"]
+mod client_tls;
 #[path = "mysql/configuration.rs"]
 mod configuration;
 #[path = "mysql/databases.rs"]

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use camino::Utf8PathBuf;
 use secrecy::SecretString;
+use serde::{Deserialize, Serialize};
 use strum::{EnumString, IntoStaticStr};
 
 use super::error::Origin;
@@ -89,8 +90,9 @@ pub struct LogSettings {
 }
 
 /// `ssl_mode`, as 2026.1 writes it into `guest_info.conf` (trove/common/ssl.py).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, EnumString)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, EnumString, Serialize, Deserialize)]
 #[strum(serialize_all = "lowercase")]
+#[serde(rename_all = "lowercase")]
 pub enum TlsMode {
     /// Clients may use TLS.
     Basic,

@@ -9,6 +9,7 @@ use secrecy::SecretString;
 
 use super::drill::Examination;
 use super::logs::GuestLogs;
+use super::tls::ClientTls;
 use super::{Descriptor, Facet, Upgrades};
 use crate::config::Settings;
 use crate::error::Result;
@@ -115,12 +116,8 @@ pub trait DatastoreManager: Send + Sync + fmt::Debug {
             Facet::RedisCluster => self.redis_cluster().is_some(),
             Facet::Upgrade => self.upgrades().is_some(),
             Facet::Logs => self.logs().is_some(),
-            Facet::Tls
-            | Facet::SelfUpdate
-            | Facet::GaleraCluster
-            | Facet::MongoDbCluster
-            | Facet::CassandraCluster
-            | Facet::VerticaCluster => false,
+            Facet::Tls => self.tls().is_some(),
+            Facet::SelfUpdate | Facet::GaleraCluster | Facet::MongoDbCluster | Facet::CassandraCluster | Facet::VerticaCluster => false,
         }
     }
 
@@ -161,6 +158,11 @@ pub trait DatastoreManager: Send + Sync + fmt::Debug {
 
     /// Logs to publish.
     fn logs(&self) -> Option<&dyn GuestLogs> {
+        None
+    }
+
+    /// TLS for clients.
+    fn tls(&self) -> Option<&dyn ClientTls> {
         None
     }
 

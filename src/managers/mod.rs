@@ -21,6 +21,7 @@ pub mod registry;
 pub mod replication;
 pub mod restore;
 pub mod restoring;
+pub mod tls;
 pub mod upgrade;
 
 pub use descriptor::Descriptor;

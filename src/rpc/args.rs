@@ -5,6 +5,7 @@ use secrecy::SecretString;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
+use crate::managers::tls::Container;
 use crate::model::{
     BackupRequest, DatabaseSpec, ModuleEnvelope, Opaque, Overrides, PageRequest, PasswordChange, ReplicaInfo, UserAttributes, UserSpec,
 };
@@ -231,6 +232,17 @@ arguments! {
         /// The last slot.
         last_slot: f64,
     }
+    /// `ssl_action`.
+    SslAction {
+        /// `basic`, `enforced` or `mtls`.
+        #[serde(default)] mode: Option<String>,
+        /// Key and certificates.
+        #[serde(default)] container: Option<Container>,
+        /// Switch on, or change. A controller sends what its user has sent, or null.
+        #[serde(default, deserialize_with = "truth")] enable: bool,
+        /// Switch off.
+        #[serde(default, deserialize_with = "truth")] disable: bool,
+    }
     /// `module_list`.
     ModuleList {
         /// In Base64, as far as the caller may see them.
@@ -260,6 +272,10 @@ fn text_or_number<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<O
         Value::Number(number) => Ok(Some(number.to_string())),
         _ => Err(serde::de::Error::custom("expected a text or a number")),
     }
+}
+
+fn truth<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+    Ok(Option::<bool>::deserialize(deserializer)?.unwrap_or_default())
 }
 
 impl From<ListArgs> for PageRequest {

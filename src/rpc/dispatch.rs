@@ -118,6 +118,7 @@ impl Dispatcher {
         if let Err(error) = &outcome {
             match request {
                 Request::CreateBackup(args) => self.abandon_backup(op, &args.backup_info, error, &mut casts).await,
+                Request::SslAction(_) | Request::SslRollback(_) => self.settle_tls(op).await,
                 Request::GetReplicationSnapshot(args) => self.abandon_snapshot(op, args, error, &mut casts).await,
                 _ => {}
             }
@@ -187,8 +188,12 @@ impl Dispatcher {
 
     /// A change that may wait for a restart is told at once.
     fn reported(&self, outcome: Result<()>) -> Result<Value> {
+        self.told_at_once(done(outcome))
+    }
+
+    pub(super) fn told_at_once(&self, outcome: Result<Value>) -> Result<Value> {
         self.status.report_now();
-        done(outcome)
+        outcome
     }
 
     /// A preparation whose end was on disk, and only nobody was told any more.
@@ -258,10 +263,7 @@ impl Dispatcher {
             Rebuild(args) => self.rebuild(op, &args).await,
             GetFilesystemStats(_) => self.filesystem_stats(),
             MountVolume(args) => done(self.mount_volume(op, args).await),
-            UnmountVolume(args) => {
-                let (volume, mount_point) = self.volume(args.device_path, args.mount_point);
-                done(volume.release(op, &mount_point).await)
-            }
+            UnmountVolume(args) => done(self.unmount_volume(op, args).await),
             ResizeFs(args) => done(self.resize_volume(op, args).await),
             GetHwinfo(_) => to_value(facts::hwinfo()?),
             GetDiagnostics(_) => to_value(facts::diagnostics()?),
@@ -293,6 +295,9 @@ impl Dispatcher {
             ModuleApply(args) => to_value(modules::apply(op, &self.prepare.modules(), &args.modules).await?),
             ModuleRemove(args) => done(modules::remove(op, &self.prepare.modules(), &args.module.module).await),
             ClusterComplete(_) => done(self.status.apply(&Event::ClusterCompletes)),
+            SslShow(_) => self.ssl_show(op).await,
+            SslAction(args) => self.ssl_action(op, &args).await,
+            SslRollback(_) => self.ssl_rollback(op).await,
             BackupRequiredForReplication(_) => to_value(replication()?.needs_backup()),
             GetReplicationSnapshot(args) => self.replication_snapshot(op, &args).await,
             AttachReplica(args) => done(replication::attach(op, &*self.manager, &args.replica_info, args.slave_config.as_ref()).await),
@@ -406,6 +411,11 @@ impl Dispatcher {
     async fn mount_volume(&self, op: &Op, args: VolumeArgs) -> Result<()> {
         let (volume, mount_point) = self.volume(args.device_path, args.mount_point);
         volume.of_mount_point(op, &mount_point).await?.mount(op, &mount_point, false).await
+    }
+
+    async fn unmount_volume(&self, op: &Op, args: VolumeArgs) -> Result<()> {
+        let (volume, mount_point) = self.volume(args.device_path, args.mount_point);
+        volume.release(op, &mount_point).await
     }
 
     async fn resize_volume(&self, op: &Op, args: VolumeArgs) -> Result<()> {

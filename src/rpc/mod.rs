@@ -2,6 +2,7 @@
 
 mod args;
 mod backup;
+mod client_tls;
 mod conductor;
 mod connection;
 mod crypto;

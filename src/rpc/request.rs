@@ -98,6 +98,10 @@ requests! {
     ModuleList(ModuleList) = Method::read(Facet::Modules),
     ModuleApply(ModuleApply) = Method::change(Facet::Modules).resumed(Resume::RepeatInTime),
     ModuleRemove(ModuleRemove) = Method::change(Facet::Modules).resumed(Resume::RepeatInTime),
+    // TLS for clients. Made again, a change is found made.
+    SslShow(NoArgs) = Method::read(Facet::Tls),
+    SslAction(SslAction) = Method::change(Facet::Tls).resumed(Resume::RepeatInTime),
+    SslRollback(NoArgs) = Method::change(Facet::Tls).resumed(Resume::RepeatInTime),
     // Replication. Every step of a change is found done when it is done again.
     BackupRequiredForReplication(NoArgs) = Method::read(Facet::Replication),
     GetReplicationSnapshot(GetReplicationSnapshot) = Method::backup(Facet::Replication),
@@ -127,7 +131,6 @@ requests! {
 const UNBUILT: &[(Facet, &[&str])] = &[
     (Facet::SelfUpdate, &["update_guest"]),
     (Facet::Backup, &["pre_create_backup", "post_create_backup"]),
-    (Facet::Tls, &["ssl_show", "ssl_action", "ssl_rollback"]),
     (Facet::GaleraCluster, &["install_cluster", "reset_admin_password", "get_cluster_context", "write_cluster_configuration_overrides"]),
     (
         Facet::MongoDbCluster,

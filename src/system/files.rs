@@ -14,7 +14,7 @@ const LOG_TAIL_BYTES: u64 = 16 << 10;
 const LOG_TAIL_LINES: usize = 8;
 
 /// Begins the names of files that are not whole yet.
-const UNFINISHED: &str = ".trove-new-";
+pub(crate) const UNFINISHED: &str = ".trove-new-";
 /// Begins the names of directories and files that are looked at once and removed.
 pub(crate) const SCRATCH: &str = ".trove-check-";
 
@@ -76,6 +76,15 @@ pub fn remove(path: &Utf8Path) -> Result<()> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(error).action(format!("remove {path}")),
     }
+}
+
+/// Renames a file, a link or a directory within its directory, for good. A file or a link of the new name is replaced.
+///
+/// # Errors
+/// [`Error::Io`] naming both.
+pub fn rename(from: &Utf8Path, to: &Utf8Path) -> Result<()> {
+    let directory = to.parent().unwrap_or(Utf8Path::new("."));
+    fs::rename(from, to).and_then(|()| sync_directory(directory)).action(format!("rename {from} to {to}"))
 }
 
 /// Removes a directory and everything in it; one that is not there is fine.

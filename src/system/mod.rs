@@ -1,6 +1,7 @@
 //! The operating system, as the agent uses it: programs, files, services, packages, facts.
 
 pub mod address;
+pub mod certificates;
 pub mod clock;
 pub mod command;
 pub mod facts;

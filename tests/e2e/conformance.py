@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import re
 import secrets
+import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from bench.certificates import Authority
 from bench.deployment import Server
 from bench.waiting import wait_until
 from helpers import CAST_SECONDS, create_database, create_user, database_names, delete_database, delete_user, schema, user, user_names
@@ -66,6 +68,28 @@ class Case:
 
 def enable_as_source(server: Server) -> None:
     server.instance.call("enable_as_master", replica_source_config="")
+
+
+def certificates() -> dict[str, str]:
+    """The container of `ssl_action`, as trove/common/ssl.py takes it out of a bundle."""
+    with tempfile.TemporaryDirectory() as directory:
+        authority = Authority(Path(directory))
+        certificate, key = authority.issue("database")
+        return {"private_key": key.read_text(), "certificate": certificate.read_text(), "ca": authority.file.read_text()}
+
+
+def enable_tls(server: Server) -> None:
+    server.instance.call("ssl_action", mode="basic", container=certificates(), enable=True, disable=None)
+
+
+def restart(server: Server) -> None:
+    server.instance.call("restart")
+
+
+def no_certificates(server: Server) -> None:
+    """What waited for a restart waits no more."""
+    server.instance.call("ssl_rollback")
+    restart(server)
 
 
 def demote(server: Server) -> None:
@@ -404,8 +428,13 @@ BASE: dict[str, Case] = {
     "module_apply": Case({"modules": [{"module": MODULE}]}, pongs, after=change("module_remove", module={"module": MODULE})),
     "module_remove": Case({"module": {"module": MODULE}}, no_module, before=change("module_apply", modules=[{"module": MODULE}])),
     "ssl_show": Case(answers=keys("status"), in_train=False),
-    "ssl_action": Case({"mode": "basic", "container": None, "enable": True, "disable": False}, in_train=False),
-    "ssl_rollback": Case(in_train=False),
+    "ssl_action": Case(
+        lambda server: {"mode": "basic", "container": certificates(), "enable": True, "disable": None},
+        keys("restart_required"),
+        in_train=False,
+        after=no_certificates,
+    ),
+    "ssl_rollback": Case(answers=keys("status", "restart_required", "mode"), in_train=False, before=enable_tls, after=restart),
 }
 
 COMPLETE = {"cluster_complete": Case(answers=nothing)}

@@ -3,56 +3,13 @@
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::time::Duration;
 
-use openssl::asn1::Asn1Time;
-use openssl::bn::BigNum;
-use openssl::hash::MessageDigest;
-use openssl::nid::Nid;
-use openssl::pkey::{PKey, Private};
-use openssl::rsa::Rsa;
-use openssl::x509::extension::{BasicConstraints, SubjectAlternativeName};
-use openssl::x509::{X509, X509NameBuilder};
 use serde_json::{Value, json};
 use trove_guestagent::config::TlsMode;
 use trove_guestagent::managers::mysql::SqlText;
 
+use crate::identity::Identity;
 use crate::replica_set::{By, Member, become_source, remove};
 use crate::support::{Root, run};
-
-/// An authority, or what one signs.
-struct Identity {
-    key: PKey<Private>,
-    certificate: X509,
-}
-
-impl Identity {
-    fn new(name: &str, issuer: Option<&Identity>, address: Option<&str>) -> Identity {
-        let key = PKey::from_rsa(Rsa::generate(2048).unwrap()).unwrap();
-        let mut subject = X509NameBuilder::new().unwrap();
-        subject.append_entry_by_nid(Nid::COMMONNAME, name).unwrap();
-        let subject = subject.build();
-        let mut builder = X509::builder().unwrap();
-        builder.set_version(2).unwrap();
-        builder.set_serial_number(&BigNum::from_u32(u32::from(issuer.is_some()) + 1).unwrap().to_asn1_integer().unwrap()).unwrap();
-        builder.set_subject_name(&subject).unwrap();
-        builder.set_issuer_name(issuer.map_or(&*subject, |issuer| issuer.certificate.subject_name())).unwrap();
-        builder.set_not_before(&Asn1Time::days_from_now(0).unwrap()).unwrap();
-        builder.set_not_after(&Asn1Time::days_from_now(30).unwrap()).unwrap();
-        builder.set_pubkey(&key).unwrap();
-        if issuer.is_none() {
-            builder.append_extension(BasicConstraints::new().critical().ca().build().unwrap()).unwrap();
-        }
-        if let Some(address) = address {
-            let names = SubjectAlternativeName::new().ip(address).build(&builder.x509v3_context(None, None)).unwrap();
-            builder.append_extension(names).unwrap();
-        }
-        builder.sign(issuer.map_or(&key, |issuer| &issuer.key), MessageDigest::sha256()).unwrap();
-        Identity { key, certificate: builder.build() }
-    }
-
-    fn pem(&self) -> String {
-        String::from_utf8(self.certificate.to_pem().unwrap()).unwrap()
-    }
-}
 
 /// Gives a server certificates, as an operator does; it has them after its next start.
 fn certify(member: &Member, authority: &Identity, server: &Identity) {

@@ -13,8 +13,11 @@ use super::client::{Client, Session};
 use super::grants;
 use super::names::Rules;
 use super::quote::{Account, SqlText};
+use super::tls;
+use crate::config::TlsMode;
 use crate::error::{Error, Result};
 use crate::managers::UserAdmin;
+use crate::managers::tls::TlsStore;
 use crate::model::{DatabaseSpec, Page, PageRequest, PasswordChange, UserAttributes, UserSpec};
 use crate::op::Op;
 
@@ -23,6 +26,7 @@ use crate::op::Op;
 pub(super) struct Accounts {
     pub(super) client: Arc<Client>,
     pub(super) rules: Arc<Rules>,
+    pub(super) tls: TlsStore,
 }
 
 /// `User@Host` in bytes: the order of lists and of markers, whatever the collation of `mysql.user`.
@@ -32,6 +36,28 @@ const MARKER: &str = "CAST(CONCAT(User, '@', Host) AS BINARY)";
 pub(super) async fn exists(op: &Op, session: &mut Session<'_>, account: &Account) -> Result<bool> {
     let sql = SqlText::new("SELECT User FROM mysql.user WHERE User = ").literal(&account.user).raw(" AND Host = ").literal(&account.host);
     Ok(!session.rows::<String>(op, format!("look for user {account}"), &sql).await?.is_empty())
+}
+
+/// Creates an account that must use what the instance's TLS demands.
+pub(super) async fn make(
+    op: &Op,
+    session: &mut Session<'_>,
+    account: &Account,
+    password: &SecretString,
+    mode: Option<TlsMode>,
+) -> Result<()> {
+    let mut sql = SqlText::new("CREATE USER ").account(account).raw(" IDENTIFIED BY ").secret(password);
+    let demands = matches!(mode, Some(TlsMode::Enforced | TlsMode::Mtls));
+    let at_once = session.flavor().has_alter_user();
+    if demands && at_once {
+        sql = sql.raw(tls::requirement(mode));
+    }
+    session.run(op, format!("create user {account}"), &sql).await?;
+    if demands && !at_once {
+        let sql = tls::require_statement(session.flavor(), account, mode);
+        session.run(op, format!("set what {account} must use"), &sql).await?;
+    }
+    Ok(())
 }
 
 /// Sets a password in the words of this server.
@@ -85,8 +111,7 @@ impl Accounts {
     }
 
     async fn create_one(&self, op: &Op, session: &mut Session<'_>, user: &NewUser) -> Result<()> {
-        let sql = SqlText::new("CREATE USER ").account(&user.account).raw(" IDENTIFIED BY ").secret(&user.password);
-        session.run(op, format!("create user {}", user.account), &sql).await?;
+        make(op, session, &user.account, &user.password, self.tls.mode()?).await?;
         for database in &user.databases {
             if let Err(error) = grants::grant(op, session, &user.account, database).await {
                 // An account without its grants is in the way of the next attempt.

@@ -23,6 +23,7 @@ use super::roles::Roles;
 use super::root::Root;
 use super::secure;
 use super::server::ServerProgram;
+use super::tls::Tls;
 use super::upgrade;
 use crate::codec::OptionFile;
 use crate::config::DatastoreSettings;
@@ -31,6 +32,7 @@ use crate::managers::configuration::{Group, Pending};
 use crate::managers::lifecycle::Lifecycle;
 use crate::managers::logs::GuestLogs;
 use crate::managers::restoring::HalfRestored;
+use crate::managers::tls::{ClientTls, TlsStore};
 use crate::managers::{
     Backups, ConfigGroups, DatabaseAdmin, DatastoreManager, Deps, Descriptor, Owner, RootAccess, StatusProbe, Upgrades, UserAdmin,
 };
@@ -40,6 +42,9 @@ use crate::strategies::replication::ReplicationStrategy;
 use crate::strategies::replication::mysql::MySqlReplication;
 use crate::system::files;
 use crate::system::service::ServiceControl;
+
+/// Directory of keys and certificates, on the volume: beside the data, and no database for a server that takes directories for those.
+const TLS_DIRECTORY: &str = "tls";
 
 /// MySQL, Percona Server or MariaDB on this guest.
 #[derive(Debug)]
@@ -60,6 +65,7 @@ pub struct MySqlManager {
     replication: MySqlReplication,
     backups: MySqlBackups,
     logs: Logs,
+    tls: Tls,
 }
 
 impl MySqlManager {
@@ -75,11 +81,13 @@ impl MySqlManager {
         let pending = Arc::new(Pending::new(&layout.state_dir));
         let lifecycle = Lifecycle::new(Arc::clone(&deps.service), server, owner.clone(), deps.settings.state_change_wait_time);
         let lifecycle = Arc::new(lifecycle.telling(Arc::clone(&pending)));
+        let tls_store = TlsStore::new(layout.mount_point.join(TLS_DIRECTORY), owner.clone());
         let roles = Arc::new(Roles {
             client: Arc::clone(&client),
             configuration: Arc::clone(&configuration),
             lifecycle: Arc::clone(&lifecycle),
-            tls_mode: deps.settings.tls_mode,
+            tls: tls_store.clone(),
+            configured_tls_mode: deps.settings.tls_mode,
         });
         let backups = MySqlBackups {
             settings: Arc::clone(&deps.settings),
@@ -93,8 +101,18 @@ impl MySqlManager {
             client: Arc::clone(&client),
             configuration: Arc::clone(&configuration),
             service: Arc::clone(&deps.service),
-            pending,
+            pending: Arc::clone(&pending),
         });
+        let tls = Tls {
+            store: tls_store.clone(),
+            configured_mode: deps.settings.tls_mode,
+            client: Arc::clone(&client),
+            configuration: Arc::clone(&configuration),
+            service: Arc::clone(&deps.service),
+            pending,
+            roles: Arc::clone(&roles),
+            rules: Arc::clone(&rules),
+        };
         MySqlManager {
             descriptor,
             owner,
@@ -102,9 +120,9 @@ impl MySqlManager {
             replication: MySqlReplication::new(Arc::<Roles>::clone(&roles), &replication_strategy(descriptor, &deps.settings.datastore)),
             roles,
             lifecycle,
-            accounts: Accounts { client: Arc::clone(&client), rules: Arc::clone(&rules) },
+            accounts: Accounts { client: Arc::clone(&client), rules: Arc::clone(&rules), tls: tls_store.clone() },
             databases: Databases { client: Arc::clone(&client), rules: Arc::clone(&rules) },
-            root: Root { client: Arc::clone(&client), rules, accounts: deps.settings.accounts.clone() },
+            root: Root { client: Arc::clone(&client), rules, accounts: deps.settings.accounts.clone(), tls: tls_store },
             logs: Logs {
                 client: Arc::clone(&client),
                 configuration: Arc::clone(&configuration),
@@ -112,6 +130,7 @@ impl MySqlManager {
                 settings: Arc::clone(&deps.settings),
             },
             groups,
+            tls,
             deps,
             layout,
             program,
@@ -193,6 +212,11 @@ impl MySqlManager {
         Ok(session)
     }
 
+    /// TLS for clients, for upgrades.
+    pub(super) fn client_tls(&self) -> &Tls {
+        &self.tls
+    }
+
     /// The server's program, for upgrades.
     pub(super) fn program(&self) -> &ServerProgram {
         &self.program
@@ -255,7 +279,13 @@ impl DatastoreManager for MySqlManager {
 
     fn written_directories(&self) -> Vec<Utf8PathBuf> {
         let Layout { override_dir, mount_point, data_dir, .. } = &self.layout;
-        vec![self.layout.config_dir().to_owned(), override_dir.clone(), mount_point.clone(), data_dir.clone()]
+        vec![
+            self.layout.config_dir().to_owned(),
+            override_dir.clone(),
+            mount_point.clone(),
+            data_dir.clone(),
+            self.tls.store().directory().to_owned(),
+        ]
     }
 
     async fn is_installed(&self, op: &Op) -> bool {
@@ -267,6 +297,7 @@ impl DatastoreManager for MySqlManager {
         // Left behind by an attempt that was cut off.
         self.configuration.clear_init_file()?;
         self.roles.forget()?;
+        self.tls.forget()?;
         self.lifecycle.ensure_directories()?;
         let contents = request.config_contents.as_deref().unwrap_or_default();
         self.write_configuration(op, contents, request.overrides.as_ref()).await
@@ -338,6 +369,10 @@ impl DatastoreManager for MySqlManager {
 
     fn logs(&self) -> Option<&dyn GuestLogs> {
         Some(&self.logs)
+    }
+
+    fn tls(&self) -> Option<&dyn ClientTls> {
+        Some(&self.tls)
     }
 }
 

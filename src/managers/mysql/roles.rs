@@ -19,6 +19,7 @@ use crate::config::TlsMode;
 use crate::error::{Error, Result, ResultExt};
 use crate::managers::configuration::{ChangeName, Group};
 use crate::managers::lifecycle::Lifecycle;
+use crate::managers::tls::TlsStore;
 use crate::model::Overrides;
 use crate::op::Op;
 use crate::strategies::replication::mysql::{Host, Role, RoleOptions};
@@ -33,7 +34,8 @@ pub(super) struct Roles {
     pub(super) client: Arc<Client>,
     pub(super) configuration: Arc<Configuration>,
     pub(super) lifecycle: Arc<Lifecycle>,
-    pub(super) tls_mode: Option<TlsMode>,
+    pub(super) tls: TlsStore,
+    pub(super) configured_tls_mode: Option<TlsMode>,
 }
 
 /// The override file. Its number is fixed: operators know it by its name.
@@ -183,8 +185,8 @@ impl Host for Roles {
         address::own()
     }
 
-    fn tls_mode(&self) -> Option<TlsMode> {
-        self.tls_mode
+    fn tls_mode(&self) -> Result<Option<TlsMode>> {
+        Ok(self.tls.read()?.map_or(self.configured_tls_mode, |record| record.current.mode))
     }
 
     fn has_role(&self, role: Role) -> Result<bool> {

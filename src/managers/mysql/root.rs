@@ -9,7 +9,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use secrecy::SecretString;
 
-use super::accounts::{exists, password_statement};
+use super::accounts::{exists, make, password_statement};
 use super::client::{Client, Session};
 use super::credentials::random_password;
 use super::names::Rules;
@@ -17,6 +17,7 @@ use super::quote::{Account, SqlText};
 use crate::config::AccountSettings;
 use crate::error::{Error, Result};
 use crate::managers::RootAccess;
+use crate::managers::tls::TlsStore;
 use crate::model::UserSpec;
 use crate::op::Op;
 
@@ -64,6 +65,7 @@ pub(super) struct Root {
     pub(super) client: Arc<Client>,
     pub(super) rules: Arc<Rules>,
     pub(super) accounts: AccountSettings,
+    pub(super) tls: TlsStore,
 }
 
 fn remote_root() -> Account {
@@ -88,8 +90,7 @@ impl Root {
     async fn set(&self, op: &Op, session: &mut Session<'_>, password: &SecretString) -> Result<()> {
         let root = remote_root();
         if !exists(op, session, &root).await? {
-            let sql = SqlText::new("CREATE USER ").account(&root).raw(" IDENTIFIED BY ").secret(password);
-            return session.run(op, format!("create user {root}"), &sql).await;
+            return make(op, session, &root, password, self.tls.mode()?).await;
         }
         let sql = password_statement(session, &root, password);
         session.run(op, format!("change the password of {root}"), &sql).await

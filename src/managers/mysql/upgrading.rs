@@ -85,6 +85,7 @@ impl Upgrades for MySqlManager {
         tracing::info!(server = %here, data = made_by.map(|made_by| made_by.to_string()), "starting the database server on the instance's data");
         // The account may have another number on another root disk.
         self.owner().take(op, &layout.data_dir).await?;
+        self.client_tls().reinstate(op).await?;
         self.service().set_enabled(op, true).await?;
         self.start(op).await?;
         self.ensure_admin(op).await?;

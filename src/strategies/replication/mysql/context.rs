@@ -60,7 +60,7 @@ pub(super) async fn of(strategy: &MySqlReplication, op: &Op) -> Result<ReplicaCo
     }
     let mut memory = strategy.memory()?;
     let tls = tls::offer(strategy, op, &mut server).await?;
-    let must_use_tls = tls.is_some() && strategy.host.tls_mode() != Some(TlsMode::Basic);
+    let must_use_tls = tls.is_some() && strategy.host.tls_mode()? != Some(TlsMode::Basic);
     let user = user::ensure(op, &*strategy.host, &mut server, &mut memory, must_use_tls).await?;
     let mut position = Map::new();
     match strategy.positioning {

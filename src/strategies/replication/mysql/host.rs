@@ -48,7 +48,7 @@ pub trait Host: Send + Sync + fmt::Debug {
     fn address(&self) -> Result<String>;
 
     /// What was asked for of the server's TLS.
-    fn tls_mode(&self) -> Option<TlsMode>;
+    fn tls_mode(&self) -> Result<Option<TlsMode>>;
 
     /// True when the configuration has this role.
     ///

@@ -10,7 +10,7 @@ use super::strategy::MySqlReplication;
 use crate::error::{Error, Result, ResultExt};
 use crate::model::SourceTls;
 use crate::op::Op;
-use crate::system::files;
+use crate::system::{certificates, files};
 
 /// The source's authority, in the data directory: the server reads it whenever it connects.
 const CA_FILE: &str = "replication-source-ca.pem";
@@ -29,7 +29,7 @@ pub(super) struct Trust {
 /// # Errors
 /// The server refused, or a file of it cannot be read.
 pub(super) async fn offer(strategy: &MySqlReplication, op: &Op, server: &mut Server<'_>) -> Result<Option<SourceTls>> {
-    if strategy.host.tls_mode().is_none() {
+    if strategy.host.tls_mode()?.is_none() {
         return Ok(None);
     }
     let data_dir = strategy.host.data_dir();
@@ -45,18 +45,9 @@ pub(super) async fn offer(strategy: &MySqlReplication, op: &Op, server: &mut Ser
     Ok(Some(SourceTls { ca, certificate }))
 }
 
-/// The certificates in a file the server names, as it does: from the data directory. Not a private key that is in the same file.
+/// The certificates in a file the server names, as it does: from the data directory.
 fn public_part(data_dir: &Utf8Path, name: &str) -> Result<Option<String>> {
-    if name.is_empty() {
-        return Ok(None);
-    }
-    let path = data_dir.join(name);
-    let Some(text) = files::read_optional(&path)? else { return Ok(None) };
-    let pem = X509::stack_from_pem(text.as_bytes())
-        .and_then(|found| found.iter().map(|one| one.to_pem()).collect::<std::result::Result<Vec<_>, _>>())
-        .map_err(|error| Error::guest(format!("{path} has no certificates that can be read: {error}")))?
-        .concat();
-    Ok(String::from_utf8(pem).ok().filter(|pem| !pem.is_empty()))
+    if name.is_empty() { Ok(None) } else { certificates::public_part(&data_dir.join(name)) }
 }
 
 /// What to verify of the source at `host`; its authority is in a file then.
