@@ -17,8 +17,25 @@ fn broker_4() -> String {
     std::env::var("TROVE_TEST_BROKER_4").expect("TROVE_TEST_BROKER_4 is the amqp:// URL of a running RabbitMQ 4")
 }
 
+/// A controller of this test only: oslo.messaging's queue managers of one name share a file with the ids of their processes.
+struct Host(String);
+
+impl Host {
+    fn new() -> Host {
+        Host(format!("controller-{}", uuid::Uuid::new_v4().simple()))
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        for process in ["trove-taskmanager", "trove-conductor"] {
+            std::fs::remove_file(format!("/dev/shm/{}_{process}_qmanager", self.0)).ok();
+        }
+    }
+}
+
 /// Options of a controller's `[oslo_messaging_rabbit]`.
-fn option_sets() -> Vec<Value> {
+fn option_sets(Host(host): &Host) -> Vec<Value> {
     let transient = json!({"rabbit_quorum_queue": true, "rabbit_transient_quorum_queue": true});
     let with = |more: Value| {
         let mut set = transient.clone();
@@ -37,8 +54,8 @@ fn option_sets() -> Vec<Value> {
         json!({"rabbit_quorum_queue": true, "rabbit_quorum_max_memory_length": 100, "rabbit_quorum_max_memory_bytes": 100_000}),
         transient.clone(),
         with(json!({"rabbit_stream_fanout": true, "rabbit_qos_prefetch_count": 10})),
-        with(json!({"use_queue_manager": true, "hostname": "controller", "processname": "trove-taskmanager"})),
-        json!({"use_queue_manager": true, "hostname": "controller", "processname": "trove-conductor"}),
+        with(json!({"use_queue_manager": true, "hostname": host, "processname": "trove-taskmanager"})),
+        json!({"use_queue_manager": true, "hostname": host, "processname": "trove-conductor"}),
         json!({"enable_cancel_on_failover": true, "rabbit_qos_prefetch_count": 5, "kombu_compression": "gzip"}),
     ]
 }
@@ -52,7 +69,7 @@ struct Case {
     agent_first: bool,
 }
 
-fn cases() -> Vec<Case> {
+fn cases(host: &Host) -> Vec<Case> {
     let with = |options: Value| {
         [(false, false), (false, true), (true, false), (true, true)].map(|(told, agent_first)| Case {
             options: options.clone(),
@@ -60,7 +77,7 @@ fn cases() -> Vec<Case> {
             agent_first,
         })
     };
-    option_sets().into_iter().flat_map(with).collect()
+    option_sets(host).into_iter().flat_map(with).collect()
 }
 
 fn guest_options(options: &Value) -> String {
@@ -105,8 +122,10 @@ async fn works(broker: &str, peer: &Peer, case: &Case) {
 }
 
 async fn every_kind_works(broker: &str) {
+    // Dropped last: the peer's file goes with it.
+    let host = Host::new();
     let peer = Peer::start();
-    stream::iter(cases()).map(|case| works_boxed(broker, &peer, case)).buffer_unordered(AT_ONCE).collect::<Vec<()>>().await;
+    stream::iter(cases(&host)).map(|case| works_boxed(broker, &peer, case)).buffer_unordered(AT_ONCE).collect::<Vec<()>>().await;
 }
 
 async fn works_boxed(broker: &str, peer: &Peer, case: Case) {
