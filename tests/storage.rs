@@ -8,6 +8,9 @@
 #[path = "storage/support.rs"]
 mod support;
 
+#[expect(dead_code, reason = "the broker's tests use more of it")]
+#[path = "rpc/certificates.rs"]
+mod certificates;
 #[path = "storage/contract.rs"]
 mod contract;
 #[path = "storage/faults.rs"]
@@ -22,5 +25,7 @@ mod manifests;
 mod python;
 #[path = "storage/stream.rs"]
 mod stream;
+#[path = "storage/tls.rs"]
+mod tls;
 #[path = "backup/tools.rs"]
 mod tools;

@@ -4,7 +4,7 @@
         proxy.add({"method": "PUT", "path": "_00000001$", "times": 2, "status": 503})
         proxy.requests()                                        # [{"method", "path", "query", "status", "token"}, ...]
 
-`python -m bench.fault_proxy TARGET [LISTEN]` is the proxy itself: it prints the port it listens on. `POST /.faults` adds a rule, `DELETE` removes all,
+`python -m bench.fault_proxy TARGET [LISTEN [CERTIFICATE KEY]]` is the proxy itself, with a certificate over TLS: it prints the port it listens on. `POST /.faults` adds a rule, `DELETE` removes all,
 `GET` lists the requests so far (`token` is the one Keystone gave).
 
 A rule counts for requests whose `method` and `path` (a regular expression, searched in path and query) match, after the first `skip` of them, `times`
@@ -28,6 +28,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import ssl
 import sys
 import urllib.request
 from pathlib import Path
@@ -247,14 +248,18 @@ async def _answer(writer: asyncio.StreamWriter, status: int, body: str) -> None:
     await writer.drain()
 
 
-async def main(target: str, listen: str) -> None:
+async def main(target: str, listen: str = "127.0.0.1:0", *certificate: str) -> None:
     host, _, port = listen.rpartition(":")
-    server = await asyncio.start_server(Proxy(target).serve, host, int(port))
+    context = None
+    if certificate:
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(*certificate)
+    server = await asyncio.start_server(Proxy(target).serve, host, int(port), ssl=context)
     print(server.sockets[0].getsockname()[1], flush=True)
     await server.serve_forever()
 
 
 if __name__ == "__main__":
-    if len(sys.argv) not in (2, 3):
+    if len(sys.argv) not in (2, 3, 5):
         raise SystemExit(__doc__)
-    asyncio.run(main(sys.argv[1], sys.argv[2] if len(sys.argv) == 3 else "127.0.0.1:0"))
+    asyncio.run(main(*sys.argv[1:]))

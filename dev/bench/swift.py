@@ -112,6 +112,7 @@ use = egg:swift#tempauth
 user_{account}_{user} = {key} .admin
 user_{account}_other = {key} .admin
 user_reseller_reseller = {key} .reseller_admin
+user_limited_limited = {key} .admin
 """
 
 
@@ -166,6 +167,9 @@ class Swift:
             "user": f"{self.account}:{self.user}",
             # Of the same account: its token may end, and no other test's does.
             "other_user": f"{self.account}:other",
+            # Sets quotas of accounts; and one with an account of its own to set one for.
+            "reseller": "reseller:reseller",
+            "limited_user": "limited:limited",
             "key": self.key,
             "memcached": self.memcached,
             "max_manifest_segments": MAX_MANIFEST_SEGMENTS,

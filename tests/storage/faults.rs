@@ -1,5 +1,7 @@
 //! What networks and servers do, done to the real Swift by a proxy in front of it; and what the real Swift does by itself.
 
+use std::time::{Duration, Instant};
+
 use reqwest::Method;
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
@@ -8,7 +10,7 @@ use trove_guestagent::error::Result;
 use trove_guestagent::model::BackupMetadata;
 use trove_guestagent::strategies::storage::{Segment, SegmentBody, byte_stream};
 
-use crate::support::{Place, Proxy, body, collect, md5, noise, swift, text};
+use crate::support::{Place, Proxy, body, collect, login, md5, noise, swift, text};
 
 /// Waits for a server that has stopped are short here.
 const IMPATIENT: &str = "swift_idle_timeout = 2";
@@ -81,7 +83,7 @@ async fn a_dump_that_takes_its_time_is_no_fault_of_swift() {
     let feeding = async {
         for _ in 0..3 {
             sender.send(Ok(bytes::Bytes::from_static(b"data"))).await.unwrap();
-            tokio::time::sleep(std::time::Duration::from_millis(1500)).await;
+            tokio::time::sleep(Duration::from_millis(1500)).await;
         }
         drop(sender);
     };
@@ -150,7 +152,25 @@ async fn a_token_swift_has_forgotten_is_refused_by_the_real_swift() {
     let place = Place::of("other_user", "").await;
     upload(&place, "o").await.unwrap();
     forget(place.token.expose_secret()).await;
+    // It was good: Swift may only have had no answer of Keystone.
+    for _ in 0..3 {
+        place.expect(upload(&place, "o").await, true, "was good before");
+    }
     place.expect(upload(&place, "o").await, false, "[backup_credentials]");
+}
+
+#[tokio::test]
+async fn a_good_token_that_is_refused_once_is_tried_again() {
+    let proxy = Proxy::swift().await;
+    let place = Place::behind(&proxy, "").await;
+    upload(&place, "o").await.unwrap();
+    proxy.add(json!({"method": "PUT", "times": 1, "status": 401})).await;
+    place.expect(upload(&place, "o").await, true, "was good before");
+    upload(&place, "o").await.unwrap();
+    // Where there is no stream, nobody notices.
+    proxy.add(json!({"method": "DELETE", "times": 1, "status": 401})).await;
+    place.storage.delete(&place.op, &place.name("o")).await.unwrap();
+    assert!(place.names().await.is_empty());
 }
 
 /// Removes a token from the cache in which tempauth keeps it.
@@ -180,6 +200,21 @@ async fn a_quota_that_is_full() {
     place.expect(upload(&place, "o2").await, false, "quota");
     let known = place.storage.put_segment(&place.op, &place.name("o3"), body(&noise(5000, 1), Some(5000))).await;
     place.expect(known, false, "quota");
+}
+
+#[tokio::test]
+async fn a_quota_of_the_account_that_is_full() {
+    let place = Place::of("limited_user", "").await;
+    let (reseller, _) = login("reseller").await;
+    let quota = place.account(Method::POST, &reseller).header("x-account-meta-quota-bytes", "1000");
+    assert!(quota.send().await.unwrap().status().is_success());
+    let upload = || async { place.storage.put_segment(&place.op, &place.name("o"), body(&noise(5000, 1), Some(5000))).await };
+    // Swift's proxy remembers the account for a second.
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while upload().await.is_ok() {
+        assert!(Instant::now() < deadline, "the quota is not seen");
+    }
+    place.expect(upload().await, false, "the quota of the container or account is full");
 }
 
 #[tokio::test]

@@ -1,14 +1,17 @@
 //! Accounts and tokens of the real Keystone, with the real Swift behind its middleware.
 
+use bytes::Bytes;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use trove_guestagent::error::Result;
 use trove_guestagent::model::BackupMetadata;
 use trove_guestagent::op::Op;
-use trove_guestagent::strategies::storage::{ObjectName, Segment, Storage, StorageRequest, storage_for};
+use trove_guestagent::progress::Progress;
+use trove_guestagent::strategies::backup::{Limits, Retry, upload};
+use trove_guestagent::strategies::storage::{ObjectName, Segment, Storage, StorageRequest, byte_stream, storage_for};
 
-use crate::support::{Proxy, authority, body, collect, md5, op, settings, swift, text, unique};
+use crate::support::{Proxy, authority, body, collect, md5, noise, op, settings, swift, text, unique};
 
 fn keystone() -> Value {
     swift()["keystone"].clone()
@@ -24,7 +27,7 @@ fn password(auth_url: &str, password: &str) -> String {
     )
 }
 
-fn right_password(auth_url: &str) -> String {
+pub(crate) fn right_password(auth_url: &str) -> String {
     password(auth_url, &text(&keystone(), "password"))
 }
 
@@ -206,6 +209,36 @@ async fn a_token_that_ends_in_the_middle_of_a_backup_is_replaced() {
     storage.put_manifest(&op, &name, &segments, &BackupMetadata::new()).await.unwrap();
     storage.delete(&op, &name).await.unwrap();
     assert_eq!(tokens_asked(&proxy).await, 3);
+}
+
+#[tokio::test]
+async fn a_token_that_ends_inside_a_segment_costs_one_more_attempt() {
+    let (_, account) = token().await;
+    let op = op(&SecretString::from("not-used"), json!({"service_catalog": account["catalog"]}));
+    let (proxy, url) = proxied().await;
+    let storage = open(&right_password(&url).replace("own_account = true", ""), &op).await.unwrap();
+    let name = ObjectName::new(unique(), "b.gz");
+    storage.ensure_container(&op, &name.container).await.unwrap();
+    let (sender, encoded) = byte_stream(1);
+    // The token ends once the first segment is stored and the second is on its way.
+    let feeding = async {
+        sender.send(Ok(Bytes::from(noise(100_000, 1)))).await.unwrap();
+        sender.send(Ok(Bytes::from(noise(50_000, 2)))).await.unwrap();
+        sender.send(Ok(Bytes::from(noise(50_000, 3)))).await.unwrap();
+        revoke_last(&proxy).await;
+        sender.send(Ok(Bytes::from(noise(70_000, 4)))).await.unwrap();
+        drop(sender);
+    };
+    let limits = Limits { segment_max_size: 100_000, spool_dir: None, retry: Retry::default() };
+    let progress = Progress::new("test");
+    let (uploaded, ()) = tokio::join!(upload(&op, &*storage, &name, encoded, &limits, &progress), feeding);
+    let segments = uploaded.unwrap().segments;
+    assert_eq!(segments.iter().map(|segment| segment.size).collect::<Vec<_>>(), [100_000, 100_000, 70_000]);
+    assert_eq!((progress.snapshot().retries, tokens_asked(&proxy).await), (1, 2));
+    storage.put_manifest(&op, &name, &segments, &BackupMetadata::new()).await.unwrap();
+    let third = collect(storage.read(&op, &segments[2], 0).await.unwrap()).await.unwrap();
+    assert!(third == noise(70_000, 4));
+    storage.delete(&op, &name).await.unwrap();
 }
 
 /// Ends the token that was given last.

@@ -19,6 +19,8 @@ use trove_guestagent::strategies::storage::{
     ByteStream, Location, ObjectName, Segment, SegmentBody, Storage, StorageRequest, byte_stream, storage_for,
 };
 
+use crate::certificates::Issued;
+
 /// No wait of any test is longer.
 const DEADLINE: Duration = Duration::from_secs(60);
 
@@ -88,8 +90,17 @@ impl Place {
 
     /// The same through a proxy.
     pub(crate) async fn behind(proxy: &Proxy, lines: &str) -> Place {
-        let direct = Place::swift(lines).await;
-        let url = direct.url.replace(&authority(&direct.url), &proxy.address);
+        Place::through(proxy, "http", lines).await
+    }
+
+    /// The same through a proxy with TLS.
+    pub(crate) async fn behind_tls(proxy: &Proxy, lines: &str) -> Place {
+        Place::through(proxy, "https", lines).await
+    }
+
+    async fn through(proxy: &Proxy, scheme: &str, lines: &str) -> Place {
+        let direct = Place::swift("").await;
+        let url = direct.url.replace(&format!("http://{}", authority(&direct.url)), &format!("{scheme}://{}", proxy.address));
         let place = Place::at(direct.token.clone(), url, lines).await;
         Place { container: direct.container, ..place }
     }
@@ -179,6 +190,11 @@ impl Place {
         reqwest::Client::new().request(method, url.trim_end_matches('/')).header("x-auth-token", self.token.expose_secret())
     }
 
+    /// A request by hand about the account, with another one's token.
+    pub(crate) fn account(&self, method: reqwest::Method, token: &SecretString) -> reqwest::RequestBuilder {
+        reqwest::Client::new().request(method, &self.url).header("x-auth-token", token.expose_secret())
+    }
+
     /// The error's words, which never have the token.
     #[track_caller]
     pub(crate) fn words(&self, error: &Error) -> String {
@@ -262,7 +278,16 @@ impl Proxy {
     }
 
     pub(crate) async fn before(target: &str) -> Proxy {
-        let mut child = python().args(["-m", "bench.fault_proxy", target]).stdout(Stdio::piped()).spawn().unwrap();
+        Proxy::start(&[target]).await
+    }
+
+    /// With a certificate: its remote control cannot be used.
+    pub(crate) async fn over_tls(target: &str, issued: &Issued) -> Proxy {
+        Proxy::start(&[target, "127.0.0.1:0", issued.cert.as_str(), issued.key.as_str()]).await
+    }
+
+    async fn start(arguments: &[&str]) -> Proxy {
+        let mut child = python().args(["-m", "bench.fault_proxy"]).args(arguments).stdout(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let port =
             tokio::time::timeout(DEADLINE, lines.next_line()).await.expect("the proxy starts").unwrap().expect("the proxy says its port");

@@ -69,7 +69,7 @@ async fn with_request(op: &Op, settings: &StorageSettings, request: &StorageRequ
         return Err(Error::guest("the request has no token: give the guest an account of its own ([backup_credentials])"));
     };
     if let Some(url) = known_url(op, settings, request)? {
-        return Ok((Auth::Request(token), url));
+        return Ok((Auth::request(token), url));
     }
     let (Some(auth_url), Some(project)) = (&settings.auth_url, &op.context.tenant) else {
         return Err(Error::guest(

@@ -9,7 +9,7 @@ use reqwest::{Method, Response, StatusCode};
 use secrecy::{ExposeSecret, SecretString};
 use serde::de::DeserializeOwned;
 
-use super::auth::{ADVICE, Auth};
+use super::auth::{ADVICE, Auth, PAUSE, Refused};
 use super::body::{self, Upload};
 use super::refusal;
 use crate::error::Result;
@@ -90,7 +90,7 @@ impl Client {
         Call { action, method, url, query: &[], headers: HeaderMap::new(), body: Bytes::new(), patience: self.idle }
     }
 
-    /// Sends it; a token that is refused is renewed once, where it can be.
+    /// Sends it; a token that is refused is renewed once, where it can be, and else tried again if it was good before.
     ///
     /// # Errors
     /// Any answer but success.
@@ -113,14 +113,20 @@ impl Client {
     }
 
     async fn exchange(&self, op: &Op, call: &Call<'_>) -> Result<(Response, SecretString)> {
-        let (response, token) = self.attempt(op, call).await?;
-        if response.status() != StatusCode::UNAUTHORIZED {
-            return Ok((response, token));
+        let mut renewed = false;
+        loop {
+            let (response, token) = self.attempt(op, call).await?;
+            if response.status() != StatusCode::UNAUTHORIZED {
+                self.auth.accepted();
+                return Ok((response, token));
+            }
+            match self.auth.refused(&token).await {
+                Refused::Renewed if renewed => return Ok((response, token)),
+                Refused::Renewed => renewed = true,
+                Refused::Doubted => op.until_cancelled(call.action, tokio::time::sleep(PAUSE)).await?,
+                Refused::Ended => return Err(self.unauthorized(call.action, response, &token).await),
+            }
         }
-        if self.auth.refused(&token).await {
-            return self.attempt(op, call).await;
-        }
-        Err(self.unauthorized(call.action, response, &token).await)
     }
 
     async fn attempt(&self, op: &Op, call: &Call<'_>) -> Result<(Response, SecretString)> {
@@ -138,7 +144,7 @@ impl Client {
     /// Sends a stream: one attempt, since it cannot be read twice.
     ///
     /// # Errors
-    /// Any answer but success. A refused token is transient where the next attempt has another one.
+    /// Any answer but success. A refused token is transient where the next attempt has another one, or the same one was good before.
     pub(super) async fn upload(&self, op: &Op, action: &str, name: &ObjectName, body: SegmentBody, headers: HeaderMap) -> Result<Response> {
         let token = self.auth.token(op).await?;
         let (upload, turn) = Upload::new(body.bytes);
@@ -159,11 +165,14 @@ impl Client {
         let response = op.until_cancelled(action, watched).await??;
         let status = response.status();
         if status == StatusCode::UNAUTHORIZED {
-            if self.auth.refused(&token).await {
-                return Err(refusal::failed(action, "the token was not valid any more (401); the next attempt has another one", true));
-            }
-            return Err(self.unauthorized(action, response, &token).await);
+            let transient = |words: &str| refusal::failed(action, words, true);
+            return Err(match self.auth.refused(&token).await {
+                Refused::Renewed => transient("the token was not valid any more (401); the next attempt has another one"),
+                Refused::Doubted => transient("the token was refused (401), but was good before: Keystone may be busy"),
+                Refused::Ended => self.unauthorized(action, response, &token).await,
+            });
         }
+        self.auth.accepted();
         if !status.is_success() {
             return Err(refusal::refused(action, response, &token).await);
         }

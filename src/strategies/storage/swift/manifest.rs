@@ -4,6 +4,7 @@ use reqwest::Method;
 use reqwest::header::{HeaderMap, HeaderValue};
 use serde::Serialize;
 
+use super::auth::Refused;
 use super::client::{Client, PATIENCE};
 use super::{headers, large, refusal};
 use crate::config::ManifestKind;
@@ -106,7 +107,9 @@ impl Client {
         let call = call.query(&[("multipart-manifest", "put")]);
         match self.send(op, &call).await {
             // Swift looks at the segments before it looks at the token of the request itself.
-            Err(error) if is_unauthorized(&error) && self.auth.refused(&self.auth.token(op).await?).await => self.send(op, &call).await?,
+            Err(error) if is_unauthorized(&error) && self.auth.refused(&self.auth.token(op).await?).await != Refused::Ended => {
+                self.send(op, &call).await?
+            }
             other => other?,
         };
         Ok(pieces::checksum(entries.iter().map(|entry| entry.etag.as_str())))
