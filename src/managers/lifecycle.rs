@@ -15,6 +15,7 @@ use crate::error::{Error, Result, ResultExt};
 use crate::model::ServiceStatus;
 use crate::op::Op;
 use crate::system::files;
+use crate::system::greeting::Greeting;
 use crate::system::service::{ServiceControl, UnitState};
 
 /// Between two looks at a server that is starting.
@@ -37,13 +38,29 @@ pub enum Answer {
     None(Error),
 }
 
-impl From<Result<()>> for Answer {
+impl Answer {
     /// A server's own refusal is an answer; anything else is silence.
+    fn failed(error: Error) -> Answer {
+        match error {
+            error @ Error::Database { .. } => Answer::Refused(error),
+            error => Answer::None(error),
+        }
+    }
+}
+
+impl From<Result<()>> for Answer {
     fn from(asked: Result<()>) -> Answer {
-        match asked {
-            Ok(()) => Answer::Good,
-            Err(error @ Error::Database { .. }) => Answer::Refused(error),
-            Err(error) => Answer::None(error),
+        asked.map_or_else(Answer::failed, |()| Answer::Good)
+    }
+}
+
+impl From<Result<Greeting>> for Answer {
+    fn from(greeting: Result<Greeting>) -> Answer {
+        match greeting {
+            Ok(Greeting::Good) => Answer::Good,
+            Ok(Greeting::Busy(error)) => Answer::Busy(error),
+            Ok(Greeting::Refused(error)) => Answer::Refused(error),
+            Err(error) => Answer::failed(error),
         }
     }
 }

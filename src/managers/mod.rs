@@ -5,6 +5,7 @@
 
 pub mod backup;
 pub mod configuration;
+pub mod data_directory;
 mod descriptor;
 pub mod drill;
 mod facet;
@@ -14,11 +15,13 @@ mod manager;
 pub mod modules;
 pub mod mysql;
 mod owner;
+pub mod postgresql;
 pub mod prepare;
 pub mod private;
 pub mod redis;
 pub mod registry;
 pub mod replication;
+mod reserved;
 pub mod restore;
 pub mod restoring;
 pub mod tls;
@@ -30,4 +33,5 @@ pub use manager::{
     Backups, ConfigGroups, DatabaseAdmin, DatastoreManager, Deps, RedisCluster, RestoreTarget, RootAccess, StatusProbe, UserAdmin,
 };
 pub use owner::Owner;
+pub use reserved::Reserved;
 pub use upgrade::Upgrades;

@@ -3,16 +3,17 @@
 use std::sync::Arc;
 
 use super::mysql::{self, MySqlManager};
+use super::postgresql::{self, PostgreSqlManager};
 use super::redis::{self, RedisManager};
 use super::{DatastoreManager, Deps};
 use crate::config::Settings;
 use crate::error::{Error, Result};
 use crate::system::command::CommandRunner;
 use crate::system::packages::PackageManager;
-use crate::system::service::{self, ServerCommand};
+use crate::system::service::{self, ServerCommand, UnitNames};
 
 /// Names a guest may be given as `datastore_manager` in this build.
-pub const MANAGERS: &[&str] = &["mysql", "percona", "mariadb", "redis"];
+pub const MANAGERS: &[&str] = &["mysql", "percona", "mariadb", "postgresql", "redis"];
 
 /// Builds the manager `settings` name.
 ///
@@ -23,22 +24,27 @@ pub fn build(
     commands: Arc<dyn CommandRunner>,
     packages: Arc<dyn PackageManager>,
 ) -> Result<Arc<dyn DatastoreManager>> {
-    let deps = |names: &[&str], server: ServerCommand| {
+    let deps = |names: UnitNames, server: ServerCommand| {
         let service = service::build(settings, names, server, Arc::clone(&commands));
         Deps { settings: Arc::clone(settings), commands: Arc::clone(&commands), service, packages: Arc::clone(&packages) }
     };
     let of_mysql = |descriptor| {
         let layout = mysql::Layout::new(descriptor, settings);
-        let deps = deps(descriptor.services, layout.server_command(descriptor));
+        let deps = deps(descriptor.services.into(), layout.server_command(descriptor));
         Arc::new(MySqlManager::new(descriptor, layout, deps)) as Arc<dyn DatastoreManager>
     };
     match settings.datastore_manager.as_str() {
         "mysql" => Ok(of_mysql(&mysql::MYSQL)),
         "percona" => Ok(of_mysql(&mysql::PERCONA)),
         "mariadb" => Ok(of_mysql(&mysql::MARIADB)),
+        "postgresql" => {
+            let layout = postgresql::Layout::new(settings);
+            let deps = deps(UnitNames::Installed(postgresql::Layout::units), layout.server_command());
+            Ok(Arc::new(PostgreSqlManager::new(layout, deps)))
+        }
         "redis" => {
             let layout = redis::Layout::new(settings);
-            let deps = deps(redis::REDIS.services, layout.server_command());
+            let deps = deps(redis::REDIS.services.into(), layout.server_command());
             Ok(Arc::new(RedisManager::new(layout, deps)))
         }
         other => Err(Error::guest(format!("Manager class not registered for datastore manager {other}"))),
@@ -84,9 +90,9 @@ pub(crate) mod tests {
             assert_eq!(manager.descriptor().name, *name);
             let mount_point = if *name == "mysql" { "/data" } else { manager.descriptor().mount_point };
             assert_eq!(manager.mount_point(), mount_point);
-            assert!(
-                manager.root().is_some() && manager.config().is_some() && manager.backups().is_some() && manager.replication().is_some()
-            );
+            assert!(manager.root().is_some() && manager.config().is_some());
+            let has_copies = *name != "postgresql";
+            assert_eq!((manager.backups().is_some(), manager.replication().is_some()), (has_copies, has_copies));
             let has_accounts = *name != "redis";
             assert_eq!((manager.users().is_some(), manager.databases().is_some()), (has_accounts, has_accounts));
         }

@@ -9,7 +9,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use trove_guestagent::error::Error;
 use trove_guestagent::system::command::CommandSpec;
-use trove_guestagent::system::service::{ServerCommand, ServiceControl, UnitState};
+use trove_guestagent::system::service::{ServerCommand, ServiceControl, StopSignal, UnitState};
 
 use super::support::{op, wait_until};
 
@@ -36,6 +36,7 @@ impl Server {
                 run_dirs: vec![dir.join("run")],
                 mounts: vec![dir.join("conf"), dir.join("data"), dir.join("tmp")],
                 log_file: dir.join("log/server.log"),
+                stop_signal: StopSignal::Terminate,
             },
         };
         std::fs::create_dir(dir.join("conf")).unwrap();

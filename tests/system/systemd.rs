@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use camino::{Utf8Path, Utf8PathBuf};
 use trove_guestagent::system::command::{CommandSpec, SystemCommands};
-use trove_guestagent::system::service::{ServiceControl, Systemd, UnitState};
+use trove_guestagent::system::service::{ServiceControl, Systemd, UnitNames, UnitState};
 
 use super::guest::{Guest, PROGRAM};
 use super::service_contract::{Setting, UNKNOWN_OPTION, WAIT, check, running_pid};
@@ -43,8 +43,8 @@ impl Setting for InGuest {
     }
 }
 
-fn systemd(names: &[&str]) -> Systemd {
-    Systemd::new(names.iter().map(|name| (*name).to_owned()).collect(), Arc::new(SystemCommands))
+fn systemd(names: &'static [&'static str]) -> Systemd {
+    Systemd::new(None, UnitNames::Fixed(names), Arc::new(SystemCommands))
 }
 
 #[tokio::test]
@@ -116,7 +116,7 @@ async fn end_at_once_after_a_simple_start() {
 async fn argument_vectors() {
     let stopped = "Id=mysql.service\nLoadState=not-found\nActiveState=inactive\n\nId=mariadb.service\nLoadState=loaded\nActiveState=inactive\nSubState=dead\nType=notify\n";
     let script = Script::new(&[(0, stopped), (1, ""), (0, ""), (0, stopped), (0, "")]);
-    let service = Systemd::new(vec!["mysql".into(), "mariadb.service".into()], script.clone());
+    let service = Systemd::new(None, UnitNames::Fixed(&["mysql", "mariadb.service"]), script.clone());
     service.start(&op(), WAIT).await.unwrap();
     service.set_enabled(&op(), false).await.unwrap();
     let show = format!("{SHOW} mysql.service mariadb.service");

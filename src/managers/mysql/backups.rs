@@ -232,7 +232,7 @@ impl Clear for Contents {
         private_server::end_left_over(op, &self.layout.data_dir).await?;
         // The account in there is not this agent's any more.
         files::remove(&self.layout.credentials)?;
-        bootstrap::clear(&self.layout)
+        bootstrap::place(&self.layout).clear()
     }
 }
 

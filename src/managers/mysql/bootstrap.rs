@@ -1,30 +1,19 @@
-//! The data directory: made, or taken over from where a package made it, and owned by the server's account.
+//! How the family fills a data directory ([`Filling`]).
 
-use std::fs;
-use std::os::unix::fs::MetadataExt;
-
+use async_trait::async_trait;
 use camino::Utf8Path;
 
 use super::layout::Layout;
 use super::server::ServerProgram;
-use crate::error::{Error, Result, ResultExt};
-use crate::managers::Owner;
-use crate::managers::restoring::HalfRestored;
+use crate::error::Result;
+use crate::managers::data_directory::{Filling, Place};
 use crate::op::Op;
-use crate::system::files;
 
-/// Says that a directory is half made: beside it, on the same volume.
-const INITIALIZING: &str = ".trove-initializing";
-/// Where the entries of a package's data directory wait until all of them are moved.
-const MOVING: &str = ".trove-moving";
-
-/// What became of the data directory.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum DataDirectory {
-    /// It was made now: nobody but the server's own root is in it.
-    New,
-    /// It held data already: of a package, of a restored backup, of an earlier attempt.
-    Existing,
+/// Filled by the server's program.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Tables<'a> {
+    pub(super) layout: &'a Layout,
+    pub(super) program: &'a ServerProgram,
 }
 
 /// True for a directory with the server's own tables in it.
@@ -32,142 +21,18 @@ pub(super) fn is_initialized(directory: &Utf8Path) -> bool {
     directory.join("mysql").is_dir()
 }
 
-/// Makes sure that `layout.data_dir` holds an initialized database that the server may use. Repeatable: an interrupted move goes on,
-/// an interrupted initialization starts again.
-///
-/// # Errors
-/// The server's program failed, or the file system did.
-pub(super) async fn ensure_data_directory(
-    op: &Op,
-    layout: &Layout,
-    half_restored: &HalfRestored,
-    program: &ServerProgram,
-    owner: &Owner,
-) -> Result<DataDirectory> {
-    let data = &layout.data_dir;
-    let marker = layout.mount_point.join(INITIALIZING);
-    if half_restored.is_set() {
-        tracing::warn!(directory = %data, "an earlier restore was interrupted: its half of a database is removed");
-        files::remove_tree(data)?;
-        half_restored.forget()?;
-    } else if marker.exists() {
-        tracing::warn!(directory = %data, "an earlier initialization of the data directory was interrupted: starting again");
-        files::remove_tree(data)?;
-    } else {
-        move_from_mount_point(layout)?;
-        if is_initialized(data) {
-            owner.take(op, data).await?;
-            return Ok(DataDirectory::Existing);
-        }
-        refuse_leftovers(data)?;
-    }
-    if !layout.mount_point.exists() {
-        owner.directory(op, &layout.mount_point, 0o755).await?;
-    }
-    files::write_atomic(&marker, b"", 0o600, None)?;
-    owner.directory(op, data, 0o750).await?;
-    tracing::info!(directory = %data, "initializing the data directory");
-    program.initialize(op, &layout.main_file, data, None).await?;
-    owner.take(op, data).await?;
-    files::remove(&marker)?;
-    Ok(DataDirectory::New)
+/// Where the data directory is.
+pub(super) fn place(layout: &Layout) -> Place<'_> {
+    Place { mount_point: &layout.mount_point, data_dir: &layout.data_dir, is_database: is_initialized }
 }
 
-/// Leaves nothing of whatever database there was, a package's at the mount point included.
-///
-/// # Errors
-/// The file system refused.
-pub(super) fn clear(layout: &Layout) -> Result<()> {
-    files::remove(&layout.mount_point.join(INITIALIZING))?;
-    move_from_mount_point(layout)?;
-    files::remove_tree(&layout.data_dir)
-}
-
-/// A data directory with something in it that is no database is not the agent's to delete.
-fn refuse_leftovers(data: &Utf8Path) -> Result<()> {
-    let Ok(mut entries) = data.read_dir_utf8() else { return Ok(()) };
-    match entries.next() {
-        Some(Ok(entry)) => Err(Error::guest(format!(
-            "the data directory {data} is not empty, and not a database either ({} is in it): empty it, or give the instance a clean volume",
-            entry.file_name()
-        ))),
-        Some(Err(error)) => Err(error).action(format!("read {data}")),
-        None => Ok(()),
-    }
-}
-
-/// Without a volume, a package has made its database at the mount point itself: it is renamed into place. All of it goes to a
-/// directory of another name first, so that the data directory is there either not at all or completely.
-fn move_from_mount_point(layout: &Layout) -> Result<()> {
-    let (root, data) = (&layout.mount_point, &layout.data_dir);
-    let moving = root.join(MOVING);
-    if !moving.exists() && (is_initialized(data) || !is_initialized(root)) {
-        return Ok(());
-    }
-    tracing::info!(from = %root, to = %data, "moving the database that the package made");
-    files::ensure_directory(&moving, 0o750, None)?;
-    let metadata = fs::metadata(root).action(format!("look at {root}"))?;
-    std::os::unix::fs::chown(&moving, Some(metadata.uid()), Some(metadata.gid())).action(format!("set the owner of {moving}"))?;
-    for entry in root.read_dir_utf8().action(format!("read {root}"))? {
-        let entry = entry.action(format!("read {root}"))?;
-        let name = entry.file_name();
-        if matches!(name, MOVING | "lost+found") || root.join(name) == *data {
-            continue;
-        }
-        fs::rename(entry.path(), moving.join(name)).action(format!("move {} into {moving}", entry.path()))?;
-    }
-    if data.exists() {
-        fs::remove_dir(data).action(format!("replace {data}, which should be empty"))?;
-    }
-    fs::rename(&moving, data).action(format!("rename {moving} to {data}"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn layout(root: &Utf8Path) -> Layout {
-        Layout {
-            programs: Vec::new(),
-            main_file: root.join("my.cnf"),
-            override_dir: root.join("conf.d"),
-            socket: root.join("s"),
-            pid_file: root.join("p"),
-            mount_point: root.to_owned(),
-            data_dir: root.join("data"),
-            error_log: root.join("log"),
-            sets_error_log: false,
-            credentials: root.join("c"),
-            state_dir: root.to_owned(),
-        }
+#[async_trait]
+impl Filling for Tables<'_> {
+    fn mode(&self) -> u32 {
+        0o750
     }
 
-    #[test]
-    fn a_packages_database_is_moved_whole_and_an_interrupted_move_goes_on() {
-        let dir = tempfile::tempdir().unwrap();
-        let root = Utf8Path::from_path(dir.path()).unwrap();
-        for name in ["mysql", "lost+found", "data", MOVING] {
-            fs::create_dir(root.join(name)).unwrap();
-        }
-        // As after a crash between two renames: one file has moved.
-        fs::write(root.join(MOVING).join("ibdata1"), "x").unwrap();
-        fs::write(root.join("ib_logfile0"), "y").unwrap();
-        let layout = layout(root);
-        move_from_mount_point(&layout).unwrap();
-        move_from_mount_point(&layout).unwrap();
-        for name in ["mysql", "ibdata1", "ib_logfile0"] {
-            assert!(layout.data_dir.join(name).exists(), "{name}");
-        }
-        assert!(root.join("lost+found").exists() && !root.join("mysql").exists() && !root.join(MOVING).exists());
-    }
-
-    #[test]
-    fn strange_content_is_not_touched() {
-        let dir = tempfile::tempdir().unwrap();
-        let root = Utf8Path::from_path(dir.path()).unwrap();
-        fs::create_dir(root.join("data")).unwrap();
-        refuse_leftovers(&root.join("data")).unwrap();
-        fs::write(root.join("data/thesis.odt"), "").unwrap();
-        assert!(refuse_leftovers(&root.join("data")).unwrap_err().to_string().contains("thesis.odt"));
+    async fn initialize(&self, op: &Op, directory: &Utf8Path) -> Result<()> {
+        self.program.initialize(op, &self.layout.main_file, directory, None).await
     }
 }

@@ -4,7 +4,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 
 use crate::config::{ServiceControlKind, Settings};
 use crate::managers::Descriptor;
-use crate::system::service::ServerCommand;
+use crate::system::service::{ServerCommand, StopSignal};
 
 /// Where distributions put the server.
 const PROGRAMS: &[&str] = &["/usr/sbin/mariadbd", "/usr/sbin/mysqld", "/usr/libexec/mariadbd", "/usr/libexec/mysqld"];
@@ -88,6 +88,7 @@ impl Layout {
             run_dirs: vec![self.run_dir().to_owned()],
             mounts: vec![self.config_dir().to_owned(), self.override_dir.clone(), self.mount_point.clone()],
             log_file: self.error_log.clone(),
+            stop_signal: StopSignal::Terminate,
         }
     }
 }

@@ -7,7 +7,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 
 use super::accounts::Accounts;
 use super::backups::MySqlBackups;
-use super::bootstrap::{DataDirectory, ensure_data_directory};
+use super::bootstrap::{Tables, place};
 use super::client::{Client, Session};
 use super::configuration::Configuration;
 use super::credentials;
@@ -29,6 +29,7 @@ use crate::codec::OptionFile;
 use crate::config::DatastoreSettings;
 use crate::error::{Error, Result, ResultExt};
 use crate::managers::configuration::{Group, Pending};
+use crate::managers::data_directory::DataDirectory;
 use crate::managers::lifecycle::Lifecycle;
 use crate::managers::logs::GuestLogs;
 use crate::managers::restoring::HalfRestored;
@@ -312,7 +313,8 @@ impl DatastoreManager for MySqlManager {
             return self.take_over(op, request).await;
         }
         self.configure(op, request).await?;
-        let data = ensure_data_directory(op, &self.layout, &self.half_restored(), &self.program, &self.owner).await?;
+        let tables = Tables { layout: &self.layout, program: &self.program };
+        let data = place(&self.layout).ensure(op, &self.half_restored(), &tables, &self.owner).await?;
         if data == DataDirectory::New {
             // Credentials of another database are of no use, and not a way in to try first.
             files::remove(&self.layout.credentials)?;

@@ -9,13 +9,12 @@ use super::flavor::Flavor;
 use super::quote::{Account, MAX_DATABASE_NAME};
 use crate::config::AccountSettings;
 use crate::error::{Error, Result};
-use crate::managers::Descriptor;
+use crate::managers::{Descriptor, Reserved};
 
 /// The rules of this guest.
 #[derive(Debug, Clone)]
 pub(super) struct Rules {
-    ignore_users: Vec<String>,
-    ignore_dbs: Vec<String>,
+    reserved: Reserved,
     require_valid_ip: bool,
 }
 
@@ -36,28 +35,17 @@ fn breaks_string_rule(value: &str) -> bool {
 
 impl Rules {
     pub(super) fn new(descriptor: &Descriptor, accounts: &AccountSettings) -> Rules {
-        let list = |own: &[&str], set: &Option<Vec<String>>| {
-            set.clone()
-                .unwrap_or_else(|| own.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>())
-                .iter()
-                .map(|name| name.to_lowercase())
-                .collect()
-        };
-        Rules {
-            ignore_users: list(descriptor.ignore_users, &accounts.ignore_users),
-            ignore_dbs: list(descriptor.ignore_dbs, &accounts.ignore_dbs),
-            require_valid_ip: accounts.hostname_require_valid_ip,
-        }
+        Rules { reserved: Reserved::new(descriptor, accounts), require_valid_ip: accounts.hostname_require_valid_ip }
     }
 
     /// Reserved accounts, lower case.
     pub(super) fn ignore_users(&self) -> impl Iterator<Item = &str> {
-        self.ignore_users.iter().map(String::as_str)
+        self.reserved.users()
     }
 
     /// Reserved databases, lower case.
     pub(super) fn ignore_dbs(&self) -> impl Iterator<Item = &str> {
-        self.ignore_dbs.iter().map(String::as_str)
+        self.reserved.databases()
     }
 
     /// A name a new account may have.
@@ -78,10 +66,7 @@ impl Rules {
 
     /// A name that is not the agent's or the root's.
     pub(super) fn check_user_reserved(&self, name: &str) -> Result<()> {
-        if self.ignore_users.contains(&name.to_lowercase()) {
-            return Err(Error::invalid(format!("User name \"{name}\" is on the reserved list: {}.", self.ignore_users.join(", "))));
-        }
-        Ok(())
+        self.reserved.check_user(name)
     }
 
     /// A host an account may have.
@@ -134,10 +119,7 @@ impl Rules {
 
     /// A name that is not one of the server's own databases.
     pub(super) fn check_database_reserved(&self, name: &str) -> Result<()> {
-        if self.ignore_dbs.contains(&name.to_lowercase()) {
-            return Err(Error::invalid(format!("Database name \"{name}\" is on the reserved list: {}.", self.ignore_dbs.join(", "))));
-        }
-        Ok(())
+        self.reserved.check_database(name)
     }
 }
 

@@ -4,7 +4,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 
 use super::descriptor::REDIS;
 use crate::config::{ServiceControlKind, Settings};
-use crate::system::service::ServerCommand;
+use crate::system::service::{ServerCommand, StopSignal};
 
 /// Where distributions put the server; the names of its files follow the program's.
 const PROGRAMS: [&str; 2] = ["/usr/bin/redis-server", "/usr/bin/valkey-server"];
@@ -95,6 +95,7 @@ impl Layout {
             run_dirs: vec![self.run_dir()],
             mounts: vec![self.config_dir(), self.data_dir()],
             log_file: self.error_log(),
+            stop_signal: StopSignal::Terminate,
         }
     }
 }

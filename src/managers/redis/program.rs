@@ -16,7 +16,7 @@ use crate::managers::{Owner, private};
 use crate::op::Op;
 use crate::system::command::CommandSpec;
 use crate::system::files;
-use crate::system::redis::{Access, Client, Greeting, KeyHolder, Request, Session};
+use crate::system::redis::{Access, Client, KeyHolder, Request, Session};
 use crate::system::running::RunningCommand;
 use crate::system::service::ServiceControl;
 
@@ -203,12 +203,7 @@ impl Ask for Private {
 /// Asks a server how it is.
 pub(super) async fn greet(client: &Client, op: &Op) -> Answer {
     let greeting = async { client.session(op).await?.greet(op).await };
-    match greeting.await {
-        Ok(Greeting::Good) => Answer::Good,
-        Ok(Greeting::Busy(error)) => Answer::Busy(error),
-        Ok(Greeting::Refused(error)) => Answer::Refused(error),
-        Err(error) => Answer::from(Err(error)),
-    }
+    greeting.await.into()
 }
 
 /// A running private server. Dropping it kills it.

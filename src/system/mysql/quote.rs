@@ -1,14 +1,11 @@
 //! SQL text from typed parts: names, literals and accounts that quote themselves, and statements that hide their secrets.
 //!
-//! Account and schema statements cannot be prepared, so this is where injection is made impossible: [`SqlText`] takes
-//! program text only as `&'static str`, and everything else only as a complete token. The tokens are right for a session
-//! of [`super::Client`], which sets `utf8mb4` and an SQL mode without `NO_BACKSLASH_ESCAPES` and `ANSI_QUOTES`.
+//! The tokens are right for a session of [`super::Client`], which sets `utf8mb4` and an SQL mode without `NO_BACKSLASH_ESCAPES` and `ANSI_QUOTES`.
 
 use std::fmt;
 
-use secrecy::{ExposeSecret, SecretString};
-
 use crate::error::{Error, Result};
+use crate::system::sql;
 
 /// Longest name of a database, in characters.
 pub(crate) const MAX_DATABASE_NAME: usize = 64;
@@ -126,104 +123,30 @@ impl fmt::Display for Account {
     }
 }
 
-#[derive(Clone)]
-enum Part {
-    Plain(String),
-    Secret(SecretString),
+/// The family's way to write strings.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Quoting;
+
+impl sql::Quoting for Quoting {
+    fn literal(value: &str) -> String {
+        Literal::new(value).0
+    }
 }
 
-/// A statement. `Debug` shows it without its secrets.
-#[derive(Clone, Default)]
-pub struct SqlText {
-    parts: Vec<Part>,
-}
+/// A statement for a server of the family.
+pub type SqlText = sql::SqlText<Quoting>;
 
 impl SqlText {
-    /// Starts with program text.
-    pub fn new(text: &'static str) -> SqlText {
-        SqlText::default().raw(text)
-    }
-
-    /// Program text.
-    #[must_use]
-    pub fn raw(self, text: &'static str) -> SqlText {
-        self.plain(text.to_owned())
-    }
-
     /// An identifier.
     #[must_use]
     pub fn ident(self, ident: &Ident) -> SqlText {
-        self.plain(ident.0.clone())
-    }
-
-    /// A string.
-    #[must_use]
-    pub fn literal(self, value: &str) -> SqlText {
-        self.plain(Literal::new(value).0)
-    }
-
-    /// Strings, separated by commas.
-    #[must_use]
-    pub fn literals<'a>(self, values: impl IntoIterator<Item = &'a str>) -> SqlText {
-        let tokens: Vec<String> = values.into_iter().map(|value| Literal::new(value).0).collect();
-        self.plain(tokens.join(", "))
-    }
-
-    /// A number.
-    #[must_use]
-    pub fn number(self, value: impl Into<serde_json::Number>) -> SqlText {
-        self.plain(value.into().to_string())
+        self.token(ident.0.clone())
     }
 
     /// An account.
     #[must_use]
     pub fn account(self, account: &Account) -> SqlText {
-        self.plain(account.token())
-    }
-
-    /// A string that is never shown.
-    #[must_use]
-    pub fn secret(mut self, value: &SecretString) -> SqlText {
-        self.parts.push(Part::Secret(value.clone()));
-        self
-    }
-
-    fn plain(mut self, text: String) -> SqlText {
-        self.parts.push(Part::Plain(text));
-        self
-    }
-
-    /// The whole text, secrets included, for the server alone.
-    pub fn render(&self) -> SecretString {
-        let mut text = String::new();
-        for part in &self.parts {
-            match part {
-                Part::Plain(plain) => text.push_str(plain),
-                Part::Secret(secret) => text.push_str(Literal::new(secret.expose_secret()).as_str()),
-            }
-        }
-        text.into()
-    }
-
-    /// `message` without the statement's secrets: a server quotes what it does not understand.
-    pub fn scrub(&self, message: &str) -> String {
-        self.parts.iter().fold(message.to_owned(), |message, part| match part {
-            Part::Secret(secret) if !secret.expose_secret().is_empty() => {
-                let quoted = Literal::new(secret.expose_secret());
-                let inner = quoted.as_str().trim_matches('\'').to_owned();
-                message.replace(secret.expose_secret(), "***").replace(&inner, "***")
-            }
-            Part::Secret(_) | Part::Plain(_) => message,
-        })
-    }
-}
-
-impl fmt::Debug for SqlText {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.parts.iter().try_for_each(|part| match part {
-            Part::Plain(text) => f.write_str(text),
-            Part::Secret(_) => f.write_str("'***'"),
-        })
+        self.token(account.token())
     }
 }
 
@@ -231,6 +154,7 @@ impl fmt::Debug for SqlText {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use secrecy::ExposeSecret;
 
     #[test]
     fn tokens_are_complete() {

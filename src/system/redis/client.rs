@@ -15,6 +15,7 @@ use secrecy::{ExposeSecret, SecretString};
 use super::request::Request;
 use crate::error::{Error, Result};
 use crate::op::Op;
+use crate::system::greeting::Greeting;
 
 /// Until the server has let the agent in.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
@@ -45,17 +46,6 @@ pub trait KeyHolder: Send + Sync + fmt::Debug {
 #[derive(Debug, Clone)]
 pub struct Client {
     keys: Arc<dyn KeyHolder>,
-}
-
-/// What a server answered to `PING`.
-#[derive(Debug)]
-pub enum Greeting {
-    /// It serves.
-    Good,
-    /// It is loading its data, or a script keeps it busy.
-    Busy(Error),
-    /// It lets the agent not in, or refuses for another reason.
-    Refused(Error),
 }
 
 /// A session with the server.

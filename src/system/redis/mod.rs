@@ -4,6 +4,6 @@ mod client;
 mod request;
 mod snapshot;
 
-pub use client::{Access, Client, Greeting, KeyHolder, Session};
+pub use client::{Access, Client, KeyHolder, Session};
 pub use request::Request;
 pub use snapshot::{Snapshot, snapshot};

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use camino::{Utf8Path, Utf8PathBuf};
+use nix::sys::signal::Signal;
 use tokio::time::Instant;
 
 use super::docker::{DEFAULT_CONTAINER, Docker, DockerContainer};
@@ -51,6 +52,58 @@ pub struct ServerCommand {
     pub mounts: Vec<Utf8PathBuf>,
     /// Where its standard output and error go.
     pub log_file: Utf8PathBuf,
+    /// What ends it in good order.
+    pub stop_signal: StopSignal,
+}
+
+/// The signal that ends a server in good order, whoever is logged in.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub enum StopSignal {
+    /// SIGTERM.
+    #[default]
+    Terminate,
+    /// SIGINT: PostgreSQL takes SIGTERM for the wish to wait until its last client has left (manual, "Shutting Down the Server").
+    Interrupt,
+}
+
+impl StopSignal {
+    pub(super) fn number(self) -> Signal {
+        match self {
+            StopSignal::Terminate => Signal::SIGTERM,
+            StopSignal::Interrupt => Signal::SIGINT,
+        }
+    }
+}
+
+/// Candidates for the name of the server's unit, best first.
+#[derive(Debug, Clone, Copy)]
+pub enum UnitNames {
+    /// The same everywhere.
+    Fixed(&'static [&'static str]),
+    /// They depend on what is installed, which changes: the function looks.
+    Installed(fn() -> Vec<String>),
+}
+
+impl UnitNames {
+    /// The candidates now.
+    pub fn list(self) -> Vec<String> {
+        match self {
+            UnitNames::Fixed(names) => names.iter().map(|&name| name.to_owned()).collect(),
+            UnitNames::Installed(look) => look(),
+        }
+    }
+}
+
+impl<const N: usize> From<&'static [&'static str; N]> for UnitNames {
+    fn from(names: &'static [&'static str; N]) -> UnitNames {
+        UnitNames::Fixed(names)
+    }
+}
+
+impl From<&'static [&'static str]> for UnitNames {
+    fn from(names: &'static [&'static str]) -> UnitNames {
+        UnitNames::Fixed(names)
+    }
 }
 
 /// Controls the one database server of this guest.
@@ -157,13 +210,15 @@ pub(super) async fn stays_up(op: &Op, service: &dyn ServiceControl) -> Result<bo
 
 /// Chooses the implementation `service_control` names. `names` are candidate units, best first (`service_name` in the
 /// datastore's group goes before them); `server` is how to run it without a service manager.
-pub fn build(settings: &Settings, names: &[&str], server: ServerCommand, commands: Arc<dyn CommandRunner>) -> Arc<dyn ServiceControl> {
+pub fn build(
+    settings: &Settings,
+    names: impl Into<UnitNames>,
+    server: ServerCommand,
+    commands: Arc<dyn CommandRunner>,
+) -> Arc<dyn ServiceControl> {
     let service_name = settings.datastore.service_name.as_deref();
     match settings.service_control {
-        ServiceControlKind::Systemd => {
-            let names = service_name.into_iter().chain(names.iter().copied()).map(str::to_owned).collect();
-            Arc::new(Systemd::new(names, commands))
-        }
+        ServiceControlKind::Systemd => Arc::new(Systemd::new(service_name.map(str::to_owned), names.into(), commands)),
         ServiceControlKind::Docker => {
             let container = service_name.unwrap_or(DEFAULT_CONTAINER).to_owned();
             let image = settings.datastore.docker_image.clone();

@@ -5,7 +5,7 @@ mod docker;
 mod process;
 mod systemd;
 
-pub use control::{ServerCommand, ServiceControl, UnitState, build};
+pub use control::{ServerCommand, ServiceControl, StopSignal, UnitNames, UnitState, build};
 pub use docker::{Docker, DockerContainer};
 pub use process::Supervisor;
 pub(in crate::system) use process::identity;

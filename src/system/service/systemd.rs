@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::control::{ServiceControl, UnitState, stays_up};
+use super::control::{ServiceControl, UnitNames, UnitState, stays_up};
 use crate::error::{Error, Result, ResultExt};
 use crate::op::Op;
 use crate::system::command::{CommandOutput, CommandRunner, CommandSpec};
@@ -22,7 +22,8 @@ const JOURNAL_LINES: &str = "20";
 /// The first of some candidate units that exists.
 #[derive(Debug)]
 pub struct Systemd {
-    names: Vec<String>,
+    own: Option<String>,
+    candidates: UnitNames,
     commands: Arc<dyn CommandRunner>,
 }
 
@@ -82,15 +83,19 @@ impl Unit {
 }
 
 impl Systemd {
-    /// Candidates, best first; `.service` is added where it is missing.
-    pub fn new(names: Vec<String>, commands: Arc<dyn CommandRunner>) -> Self {
-        let names = names.into_iter().map(|name| if name.contains('.') { name } else { format!("{name}.service") }).collect();
-        Systemd { names, commands }
+    /// `own` (the guest's `service_name`) goes before the candidates; `.service` is added where it is missing.
+    pub fn new(own: Option<String>, candidates: UnitNames, commands: Arc<dyn CommandRunner>) -> Self {
+        Systemd { own, candidates, commands }
+    }
+
+    fn names(&self) -> Vec<String> {
+        let names = self.own.iter().cloned().chain(self.candidates.list());
+        names.map(|name| if name.ends_with(".service") { name } else { format!("{name}.service") }).collect()
     }
 
     /// The first candidate that exists.
     async fn find(&self, op: &Op) -> Result<Option<Unit>> {
-        let show = CommandSpec::new("systemctl").args(["show", "--no-pager", "-p", PROPERTIES, "--"]).args(&self.names);
+        let show = CommandSpec::new("systemctl").args(["show", "--no-pager", "-p", PROPERTIES, "--"]).args(self.names());
         let shown = self.commands.run(op, show).await.action("ask systemd for the database's unit")?;
         Ok(shown.stdout.split("\n\n").map(Unit::parse).find(Unit::exists))
     }
@@ -99,7 +104,7 @@ impl Systemd {
         self.find(op).await?.ok_or_else(|| {
             Error::guest(format!(
                 "there is no {} on this guest: install the datastore's package, or set service_name to the unit's name",
-                self.names.join(" or ")
+                self.names().join(" or ")
             ))
         })
     }

@@ -7,6 +7,7 @@ use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result, ResultExt};
+use crate::system::service::StopSignal;
 use crate::system::{files, leftovers};
 
 /// One process, not only its number: numbers are used again.
@@ -138,11 +139,11 @@ impl ServerProcess {
     }
 
     /// Asks it to end. One that is gone has ended.
-    pub(super) fn terminate(&self) -> Result<()> {
+    pub(super) fn terminate(&self, signal: StopSignal) -> Result<()> {
         if !self.is_alive() {
             return Ok(());
         }
-        match kill(Pid::from_raw(self.pid), Signal::SIGTERM) {
+        match kill(Pid::from_raw(self.pid), signal.number()) {
             Ok(()) | Err(Errno::ESRCH) => Ok(()),
             Err(errno) => Err(errno).action(format!("end the database server (pid {})", self.pid)),
         }

@@ -118,7 +118,7 @@ impl Core {
         let launched = self.server.launch(self.records.mark())?;
         if let Err(error) = self.records.save(&launched.process) {
             // A server nobody would find again must not run.
-            launched.process.terminate()?;
+            launched.process.terminate(self.server.stop_signal)?;
             return Err(error);
         }
         self.set_phase(Phase::Running(launched.process.clone()));
@@ -264,7 +264,7 @@ impl Supervisor {
             }
             op.until_cancelled("stop the database server", ticks.tick()).await?;
         }
-        process.terminate()
+        process.terminate(self.core.server.stop_signal)
     }
 
     async fn wait_until_gone(&self, op: &Op, process: &ServerProcess, wait: Duration) -> Result<()> {

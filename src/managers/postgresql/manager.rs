@@ -1,0 +1,220 @@
+//! [`PostgreSqlManager`]: the datastore's [`DatastoreManager`].
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use camino::{Utf8Path, Utf8PathBuf};
+
+use super::accounts::Accounts;
+use super::admin;
+use super::configuration::Configuration;
+use super::databases::Databases;
+use super::descriptor::POSTGRESQL;
+use super::groups::{self, Groups};
+use super::layout::Layout;
+use super::names::Rules;
+use super::program::ServerProgram;
+use super::root::Root;
+use super::server::PostgreSqlServer;
+use super::tables::{self, Tables};
+use crate::error::{Error, Result, ResultExt};
+use crate::managers::configuration::Pending;
+use crate::managers::data_directory::DataDirectory;
+use crate::managers::lifecycle::Lifecycle;
+use crate::managers::restoring::HalfRestored;
+use crate::managers::{ConfigGroups, DatabaseAdmin, DatastoreManager, Deps, Descriptor, Owner, RootAccess, StatusProbe, UserAdmin};
+use crate::model::PrepareRequest;
+use crate::op::Op;
+use crate::system::files;
+use crate::system::password::random_password;
+use crate::system::postgresql::{Client, credentials};
+use crate::system::service::ServiceControl;
+
+/// PostgreSQL on this guest.
+#[derive(Debug)]
+pub struct PostgreSqlManager {
+    deps: Deps,
+    layout: Layout,
+    owner: Owner,
+    program: Arc<ServerProgram>,
+    configuration: Arc<Configuration>,
+    client: Arc<Client>,
+    lifecycle: Lifecycle,
+    accounts: Accounts,
+    databases: Databases,
+    root: Root,
+    groups: Groups,
+}
+
+impl PostgreSqlManager {
+    /// A manager of the server that `deps.service` controls.
+    pub fn new(layout: Layout, deps: Deps) -> PostgreSqlManager {
+        let service = Arc::clone(&deps.service);
+        let owner = Owner::new(Arc::clone(&service), POSTGRESQL.owners);
+        let program = Arc::new(ServerProgram { service: Arc::clone(&service), owner: owner.clone() });
+        let configuration = Arc::new(Configuration {
+            layout: layout.clone(),
+            program: Arc::clone(&program),
+            owner: owner.clone(),
+            in_container: service.brings_its_own_programs(),
+        });
+        let client = Arc::new(Client::new(Arc::<Configuration>::clone(&configuration), layout.credentials.clone()));
+        let rules = Arc::new(Rules::new(&POSTGRESQL, &deps.settings.accounts));
+        let pending = Arc::new(Pending::new(&layout.state_dir));
+        let server = Arc::new(PostgreSqlServer { client: Arc::clone(&client), layout: layout.clone() });
+        let lifecycle = Lifecycle::new(Arc::clone(&service), server, owner.clone(), deps.settings.state_change_wait_time);
+        PostgreSqlManager {
+            lifecycle: lifecycle.telling(Arc::clone(&pending)),
+            accounts: Accounts { client: Arc::clone(&client), rules: Arc::clone(&rules) },
+            databases: Databases { client: Arc::clone(&client), rules, program: Arc::clone(&program) },
+            root: Root { client: Arc::clone(&client), password_length: deps.settings.accounts.password_length },
+            groups: Groups { client: Arc::clone(&client), configuration: Arc::clone(&configuration), service, pending },
+            deps,
+            layout,
+            owner,
+            program,
+            configuration,
+            client,
+        }
+    }
+
+    /// Sessions with the server as `os_admin`.
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    fn half_restored(&self) -> HalfRestored {
+        HalfRestored::new(&self.layout.state_dir, self.layout.data_dir.clone())
+    }
+
+    /// Without the directories of configuration and socket, a container's server is out of reach.
+    async fn require_shared(&self, op: &Op) -> Result<()> {
+        for directory in [self.layout.config_dir(), self.layout.run_dir().to_owned(), self.layout.mount_point.clone()] {
+            if !self.deps.service.shares(op, &directory).await? {
+                return Err(Error::guest(format!(
+                    "the container of the database does not have {directory}: make it again with --volume={directory}:{directory}, or remove it \
+                     and set docker_image, and the agent makes one"
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes `os_admin`, or gives it a new password, while the server is stopped.
+    async fn create_admin(&self, op: &Op) -> Result<()> {
+        let password = random_password(self.deps.settings.accounts.password_length)?;
+        let statements = admin::statements(&password)?;
+        let made = self.program.run_alone(op, &self.layout.main_file(), &statements).await;
+        made.action("create the agent's account in the database")?;
+        credentials::write(&self.layout.credentials, &password)
+    }
+
+    /// Starts the server; the agent's account lets it in then, whatever became of its password.
+    async fn start_with_admin(&self, op: &Op, data: DataDirectory) -> Result<()> {
+        if data == DataDirectory::New {
+            self.create_admin(op).await?;
+            return self.start(op).await;
+        }
+        // It recovers first, if it must: statements without a server would not wait for that.
+        self.start(op).await?;
+        match self.client.session(op).await {
+            Ok(_) => Ok(()),
+            Err(error @ (Error::Database { .. } | Error::Guest { .. })) => {
+                tracing::info!(%error, "the database does not know the agent's password: a new one is set");
+                self.stop(op).await?;
+                self.create_admin(op).await?;
+                self.start(op).await
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+#[async_trait]
+impl DatastoreManager for PostgreSqlManager {
+    fn descriptor(&self) -> &'static Descriptor {
+        &POSTGRESQL
+    }
+
+    fn service(&self) -> &dyn ServiceControl {
+        &*self.deps.service
+    }
+
+    fn status(&self) -> &dyn StatusProbe {
+        &self.lifecycle
+    }
+
+    fn mount_point(&self) -> Utf8PathBuf {
+        self.layout.mount_point.clone()
+    }
+
+    fn written_directories(&self) -> Vec<Utf8PathBuf> {
+        vec![self.layout.config_dir(), self.layout.override_dir(), self.layout.mount_point.clone()]
+    }
+
+    async fn is_installed(&self, op: &Op) -> bool {
+        self.deps.service.brings_its_own_programs() || self.program.version(op).await.is_ok()
+    }
+
+    async fn configure(&self, op: &Op, request: &PrepareRequest) -> Result<()> {
+        self.stop(op).await?;
+        self.lifecycle.ensure_directories()?;
+        let overrides = request.overrides.as_ref().filter(|overrides| !overrides.is_empty());
+        let group = overrides.map(groups::parse).transpose().action("read the configuration group")?;
+        let contents = request.config_contents.as_deref().unwrap_or_default();
+        self.configuration.write_base(op, contents, true, group).await.action("write the configuration")?;
+        self.configuration.write_rules(op).await
+    }
+
+    async fn prepare_server(&self, op: &Op, request: &PrepareRequest) -> Result<()> {
+        files::ensure_directory(&self.layout.state_dir, 0o700, None)?;
+        self.require_shared(op).await?;
+        self.configure(op, request).await?;
+        let place = tables::place(&self.layout);
+        self.owner.directory(op, place.data_dir.parent().unwrap_or(place.mount_point), 0o755).await?;
+        let data = place.ensure(op, &self.half_restored(), &Tables(&self.program), &self.owner).await?;
+        if data == DataDirectory::New {
+            // Those of another database.
+            files::remove(&self.layout.credentials)?;
+        }
+        self.deps.service.set_enabled(op, true).await?;
+        self.start_with_admin(op, data).await?;
+        let version = self.program.version(op).await?;
+        tracing::info!(server = %version, "the database is secured");
+        Ok(())
+    }
+
+    /// The volume itself: what a package has put at the mount point are directories of versions.
+    fn data_directory(&self, mount_point: &Utf8Path) -> Utf8PathBuf {
+        mount_point.to_owned()
+    }
+
+    async fn start(&self, op: &Op) -> Result<()> {
+        self.half_restored().refuse()?;
+        self.lifecycle.start(op).await
+    }
+
+    async fn stop(&self, op: &Op) -> Result<()> {
+        self.lifecycle.stop(op).await
+    }
+
+    async fn reset_configuration(&self, op: &Op, config_contents: &str) -> Result<()> {
+        self.configuration.write_base(op, config_contents, false, None).await.action("write the base configuration")
+    }
+
+    fn users(&self) -> Option<&dyn UserAdmin> {
+        Some(&self.accounts)
+    }
+
+    fn databases(&self) -> Option<&dyn DatabaseAdmin> {
+        Some(&self.databases)
+    }
+
+    fn root(&self) -> Option<&dyn RootAccess> {
+        Some(&self.root)
+    }
+
+    fn config(&self) -> Option<&dyn ConfigGroups> {
+        Some(&self.groups)
+    }
+}

@@ -1,0 +1,19 @@
+//! PostgreSQL against real servers: this machine's, controlled as `service_control = process` does.
+
+#![expect(clippy::unwrap_used, reason = "a test ends where an expectation fails")]
+
+#[path = "datastore/harness.rs"]
+mod harness;
+#[path = "datastore/ports.rs"]
+mod ports;
+#[path = "postgresql/support.rs"]
+mod support;
+
+#[path = "postgresql/configuration.rs"]
+mod configuration;
+#[path = "postgresql/databases.rs"]
+mod databases;
+#[path = "postgresql/prepare.rs"]
+mod prepare;
+#[path = "postgresql/users.rs"]
+mod users;
