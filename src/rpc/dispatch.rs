@@ -380,7 +380,8 @@ impl Dispatcher {
         if keep_down {
             self.manager.service().set_enabled(op, false).await?;
         }
-        done(self.manager.stop(op).await)
+        self.manager.stop(op).await?;
+        done(self.manager.service().keep_stopped(op).await)
     }
 
     async fn start_with_configuration(&self, op: &Op, config_contents: &str) -> Result<Value> {

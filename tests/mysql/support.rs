@@ -109,6 +109,9 @@ impl ServiceControl for Rooted {
     async fn stop(&self, op: &Op, wait: Duration) -> Result<()> {
         self.supervisor.stop(op, wait).await
     }
+    async fn keep_stopped(&self, op: &Op) -> Result<()> {
+        self.supervisor.keep_stopped(op).await
+    }
     async fn set_enabled(&self, op: &Op, enabled: bool) -> Result<()> {
         self.supervisor.set_enabled(op, enabled).await
     }

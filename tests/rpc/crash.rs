@@ -91,7 +91,10 @@ impl Guest {
             let Ok(entries) = self.dir.join(directory).read_dir_utf8() else { continue };
             found.extend(entries.flatten().map(camino::Utf8DirEntry::into_path).filter(|path| {
                 let name = path.file_name().unwrap();
-                (name.starts_with(".trove-") && name != ".trove-server") || name.starts_with("trove-volume-") || name.ends_with(".damaged")
+                // The latter is there between pre_upgrade and post_upgrade.
+                (name.starts_with(".trove-") && ![".trove-server", ".trove-upgrade"].contains(&name))
+                    || name.starts_with("trove-volume-")
+                    || name.ends_with(".damaged")
             }));
         }
         found

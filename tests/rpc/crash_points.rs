@@ -11,10 +11,10 @@ use crate::support::{Guest, PLANTED, Wire, free_port, shared_broker, until};
 /// Points looked at side by side where each has a guest of its own.
 const SIDE_BY_SIDE: usize = 4;
 /// No operation has more steps.
-const MOST: usize = 400;
+pub(crate) const MOST: usize = 400;
 
 /// No ticks: what a heartbeat asks the database are steps, too.
-const OPTIONS: &str = "report_interval=600\ncontroller_release=train";
+pub(crate) const OPTIONS: &str = "report_interval=600\ncontroller_release=train";
 
 fn stored_in(folder: &Utf8Path) -> String {
     format!("{OPTIONS}\nstorage_strategy=local\nbackup_local_dir={folder}\nbackup_segment_max_size=65536\nbackup_aes_cbc_key={PLANTED}")
@@ -28,7 +28,7 @@ async fn mortal(options: &str) -> (Guest, Wire) {
     (guest, wire)
 }
 
-fn config(guest: &Guest, connections: usize) -> String {
+pub(crate) fn config(guest: &Guest, connections: usize) -> String {
     format!(
         "[mysqld]\nport={}\nmax_connections={connections}\ninnodb_buffer_pool_size=32M\ninnodb_log_file_size=8M\n!includedir {}/etc/conf.d/\n",
         free_port(),
@@ -46,7 +46,7 @@ async fn cast_prepare(guest: &Guest, wire: &Wire, backup: Value) {
     wire.cast_with("prepare", args, more).await;
 }
 
-async fn prepared(options: &str) -> (Guest, Wire) {
+pub(crate) async fn prepared(options: &str) -> (Guest, Wire) {
     let (guest, mut wire) = mortal(options).await;
     cast_prepare(&guest, &wire, Value::Null).await;
     while wire.heartbeat().await != "running" {}
@@ -56,7 +56,7 @@ async fn prepared(options: &str) -> (Guest, Wire) {
 }
 
 /// What the sweep went through, in the order of the longest run, and that the named steps were among it.
-fn assert_covered(steps: &[String], named: &[&str]) {
+pub(crate) fn assert_covered(steps: &[String], named: &[&str]) {
     assert!(!steps.is_empty() && steps.len() < MOST, "{steps:#?}");
     for name in named {
         assert!(steps.iter().any(|step| step.contains(name)), "no crash point at {name}: {steps:#?}");

@@ -138,6 +138,23 @@ async fn the_agent_stops_the_server_and_starts_one_that_is_enabled() {
     third.agent_starts(&op()).await;
     assert_eq!(third.state(&op()).await.unwrap(), UnitState::Stopped);
 
+    // Stopped for its controller, it stays down while the guest lives, and not for ever.
+    third.set_enabled(&op(), true).await.unwrap();
+    third.start(&op(), WAIT).await.unwrap();
+    third.stop(&op(), WAIT).await.unwrap();
+    third.keep_stopped(&op()).await.unwrap();
+    let kept = supervisor(&guard.0);
+    kept.agent_starts(&op()).await;
+    assert_eq!(kept.state(&op()).await.unwrap(), UnitState::Stopped);
+    kept.start(&op(), WAIT).await.unwrap();
+    kept.agent_stops(&op()).await;
+    let started = supervisor(&guard.0);
+    started.agent_starts(&op()).await;
+    running_pid(&started).await;
+    started.stop(&op(), WAIT).await.unwrap();
+    third.set_enabled(&op(), false).await.unwrap();
+    let third = supervisor(&guard.0);
+
     // One that crashed while no agent was there has failed, and is started.
     third.start(&op(), WAIT).await.unwrap();
     let crashed = running_pid(&third).await;

@@ -139,6 +139,15 @@ pub trait ServiceControl: Send + Sync + fmt::Debug {
         self.start(op, wait).await
     }
 
+    /// A server that was stopped because its controller wants it down stays down when the agent starts again, until it is started or the guest boots.
+    /// For who starts servers with the agent; a service manager of its own does not care whether the agent lives.
+    ///
+    /// # Errors
+    /// It cannot be written down.
+    async fn keep_stopped(&self, _op: &Op) -> Result<()> {
+        Ok(())
+    }
+
     /// Whether the server starts with the guest.
     ///
     /// # Errors

@@ -100,6 +100,11 @@ pub(in crate::system) fn identity(pid: i32) -> Option<String> {
     Some(format!("{pid}-{start_time}-{boot_id}"))
 }
 
+/// What tells one life of the guest from the next: its first process. A container that is started again has another one in the same boot of its host.
+fn guest_life() -> Result<String> {
+    identity(1).ok_or_else(|| Error::guest("the guest's first process cannot be looked at in /proc"))
+}
+
 impl ServerProcess {
     /// The process that has number `pid` now.
     pub(super) fn of(pid: i32) -> Result<Self> {
@@ -150,7 +155,7 @@ impl ServerProcess {
     }
 }
 
-/// The two files the supervisor keeps.
+/// The files the supervisor keeps.
 #[derive(Debug)]
 pub(super) struct Records {
     state_dir: Utf8PathBuf,
@@ -179,6 +184,27 @@ impl Records {
 
     fn enabled_file(&self) -> Utf8PathBuf {
         self.state_dir.join("server.enabled")
+    }
+
+    fn stopped_file(&self) -> Utf8PathBuf {
+        self.state_dir.join("server.stopped")
+    }
+
+    /// Notes that the server stays down while the guest, or the container the agent is in, lives.
+    pub(super) fn keep_stopped(&self) -> Result<()> {
+        files::ensure_directory(&self.state_dir, 0o700, None)?;
+        files::write_atomic(&self.stopped_file(), guest_life()?.as_bytes(), 0o600, None)
+    }
+
+    /// Takes the note away.
+    pub(super) fn let_start(&self) -> Result<()> {
+        files::remove(&self.stopped_file())
+    }
+
+    /// True while the note holds.
+    pub(super) fn is_kept_stopped(&self) -> Result<bool> {
+        let Some(noted) = files::read_optional(&self.stopped_file())? else { return Ok(false) };
+        Ok(noted == guest_life()?)
     }
 
     /// The process written last. Something unreadable is nobody's process.
@@ -255,6 +281,12 @@ mod tests {
         assert_eq!(records.load().unwrap(), Some(me));
         std::fs::write(path.join("server.pid"), "{").unwrap();
         assert_eq!(records.load().unwrap(), None);
+        assert!(!records.is_kept_stopped().unwrap());
+        records.keep_stopped().unwrap();
+        assert!(records.is_kept_stopped().unwrap());
+        std::fs::write(path.join("server.stopped"), "1-2-of another boot").unwrap();
+        assert!(!records.is_kept_stopped().unwrap());
+        records.let_start().unwrap();
         records.set_enabled(true).unwrap();
         assert!(records.is_enabled().unwrap());
         records.set_enabled(false).unwrap();

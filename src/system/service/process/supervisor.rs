@@ -281,6 +281,7 @@ impl Supervisor {
 impl ServiceControl for Supervisor {
     async fn start(&self, op: &Op, wait: Duration) -> Result<()> {
         let mut change = self.change.lock().await;
+        self.core.records.let_start()?;
         if let Some(process) = self.core.running()? {
             if !process.stopping {
                 return self.adopt(&mut change);
@@ -305,6 +306,10 @@ impl ServiceControl for Supervisor {
         }
         self.core.set_phase(Phase::Stopped);
         self.core.records.forget()
+    }
+
+    async fn keep_stopped(&self, _op: &Op) -> Result<()> {
+        self.core.records.keep_stopped()
     }
 
     async fn set_enabled(&self, _op: &Op, enabled: bool) -> Result<()> {
@@ -333,7 +338,8 @@ impl ServiceControl for Supervisor {
             let mut change = self.change.lock().await;
             self.adopt(&mut change)?;
             let crashed = matches!(self.core.current()?, Phase::Failed);
-            if change.watch.is_some() || !(crashed || self.core.records.is_enabled()?) {
+            let wanted = crashed || self.core.records.is_enabled()? && !self.core.records.is_kept_stopped()?;
+            if change.watch.is_some() || !wanted {
                 return Ok(());
             }
             // One that an earlier stop left behind ends first; its data directory is in use.

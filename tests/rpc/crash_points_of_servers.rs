@@ -1,0 +1,135 @@
+//! Operations that stop and start the server, killed in front of one step of each kind: what differs in made-up names alone is alike.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use crate::crash::End;
+use crate::crash_points::{MOST, OPTIONS, assert_covered, config, prepared};
+use crate::sql::sql;
+use crate::support::{Guest, Wire, until};
+
+/// The last step of each kind, by its number from 1. A file that is new and its directory are one kind: they are synced one after the other.
+fn one_of_each_kind(steps: &[String]) -> Vec<usize> {
+    let kind = |step: &str| -> String {
+        let named = step.split_once("/.trove-").map_or(step, |(before, _)| before);
+        named.chars().filter(|c| !c.is_ascii_digit()).collect()
+    };
+    let kinds: BTreeMap<String, usize> = steps.iter().enumerate().map(|(index, step)| (kind(step), index + 1)).collect();
+    let mut points: Vec<usize> = kinds.into_values().collect();
+    points.sort_unstable();
+    points
+}
+
+/// Calls a method again and again: undisturbed, to see its steps, then killed at one of each kind. Each time its caller gets an answer that is no failure.
+/// The agent is killed after the undisturbed one, too.
+async fn answered_at_each_kind_of_step(
+    guest: &Guest,
+    wire: &mut Wire,
+    method: &str,
+    args: impl Fn(usize) -> Value,
+    mut before: impl AsyncFnMut(&mut Wire),
+    mut after: impl AsyncFnMut(&mut Wire, usize),
+) -> Vec<String> {
+    let (mut points, mut all) = (vec![MOST], Vec::new());
+    let mut round = 0;
+    while let Some(point) = points.pop() {
+        round += 1;
+        before(wire).await;
+        guest.crash_at(point);
+        let call = wire.call_in_time(method, args(round)).await;
+        let end = guest.survive(async || wire.is_answered(&call)).await;
+        let steps = guest.steps();
+        let at = format!("{method}, step {point}, {}", steps.last().map_or("", String::as_str));
+        let reply = wire.reply_to(&call).await;
+        assert!(reply["failure"].is_null(), "{at}: {reply:?}\n{}", guest.log());
+        guest.nothing_is_left(&at).await;
+        after(wire, round).await;
+        if point == MOST {
+            assert_eq!(end, End::Done, "{at}");
+            points = one_of_each_kind(&steps);
+            all = steps;
+        }
+    }
+    all
+}
+
+/// Waits until this is the conductor's last word.
+async fn told(wire: &mut Wire, word: &str) {
+    let mut last = String::new();
+    until(&format!("a heartbeat that says {word}"), async || {
+        last = wire.words().pop().unwrap_or_else(|| std::mem::take(&mut last));
+        (last == word).then_some(())
+    })
+    .await;
+}
+
+async fn call(wire: &mut Wire, method: &str, args: Value) {
+    let id = wire.call_in_time(method, args).await;
+    let reply = wire.reply_to(&id).await;
+    assert!(reply["failure"].is_null(), "{method}: {reply:?}");
+}
+
+async fn stop(wire: &mut Wire) {
+    call(wire, "stop_db", json!({"do_not_start_on_reboot": false})).await;
+}
+
+/// As trove/taskmanager/models.py resizes: `stop_db`, another flavor, `start_db_with_conf_changes`; or, when that fails, `reset_configuration` and `restart`.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flavor_resize_comes_to_its_end_whichever_step_it_is_killed_at() {
+    let (guest, mut wire) = prepared(OPTIONS).await;
+    let contents = |round: usize| json!({"config_contents": config(&guest, 100 + round)});
+    let start = async |wire: &mut Wire| call(wire, "start_db_with_conf_changes", contents(0)).await;
+    let args = |_| json!({"do_not_start_on_reboot": false});
+    let steps = answered_at_each_kind_of_step(&guest, &mut wire, "stop_db", args, start, async |wire, _| {
+        // Its caller waits for this before it goes on, and nobody starts the server behind its back.
+        told(wire, "shutdown").await;
+        assert!(!guest.dir.join("state/server.pid").exists());
+    })
+    .await;
+    assert_covered(&steps, &["server.pid", "/state/.trove-new-", "journal"]);
+
+    let is_whole = async |wire: &mut Wire, connections: usize| {
+        told(wire, "running").await;
+        assert_eq!(sql(&guest, "SELECT @@max_connections, @@wait_timeout"), format!("{connections}\t77\n"));
+    };
+    let steps = answered_at_each_kind_of_step(&guest, &mut wire, "start_db_with_conf_changes", contents, stop, async |wire, round| {
+        is_whole(wire, 100 + round).await;
+    })
+    .await;
+    assert_covered(&steps, &["my.cnf", "server.stopped", "journal"]);
+
+    stop(&mut wire).await;
+    call(&mut wire, "reset_configuration", json!({"configuration": {"config_contents": config(&guest, 55)}})).await;
+    call(&mut wire, "restart", json!({})).await;
+    is_whole(&mut wire, 55).await;
+}
+
+/// `pre_upgrade` and `post_upgrade` as Train sends them, without a volume of its own; `upgrade` as later releases do, to the version that is there.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upgrade_comes_to_its_end_whichever_step_it_is_killed_at() {
+    let (guest, mut wire) = prepared(OPTIONS).await;
+    let is_whole = async |wire: &mut Wire| {
+        told(wire, "running").await;
+        assert_eq!(sql(&guest, "SELECT @@max_connections, @@wait_timeout; SHOW DATABASES LIKE 'db1'"), "20\t77\ndb1\n");
+        assert!(!guest.dir.join("data/.trove-upgrade").exists());
+    };
+    let none = |_| json!({});
+    let arrive = async |wire: &mut Wire| call(wire, "post_upgrade", json!({"upgrade_info": {}})).await;
+    let steps = answered_at_each_kind_of_step(&guest, &mut wire, "pre_upgrade", none, arrive, async |wire, _| {
+        told(wire, "shutdown").await;
+        assert!(guest.dir.join("data/.trove-upgrade/state/os_admin.cnf").exists());
+    })
+    .await;
+    assert_covered(&steps, &["server.pid", ".trove-upgrade/etc", ".trove-upgrade/state", "journal"]);
+
+    let leave = async |wire: &mut Wire| call(wire, "pre_upgrade", json!({})).await;
+    let info = |_| json!({"upgrade_info": {}});
+    let steps = answered_at_each_kind_of_step(&guest, &mut wire, "post_upgrade", info, leave, async |wire, _| is_whole(wire).await).await;
+    assert_covered(&steps, &["etc/conf.d", ".trove-upgrade", "/state/.trove-new-"]);
+
+    let info = |_| json!({"upgrade_info": {"datastore_version": "10.11"}});
+    let nothing = async |_: &mut Wire| ();
+    let steps = answered_at_each_kind_of_step(&guest, &mut wire, "upgrade", info, nothing, async |wire, _| is_whole(wire).await).await;
+    assert_covered(&steps, &["server.pid", "/state/.trove-new-"]);
+}
