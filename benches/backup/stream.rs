@@ -1,5 +1,5 @@
 //! The agent's backup stream on its own, for `benches/backup/run`: `store` takes a dump on standard input, `paced` as well, but no faster than RATE
-//! bytes a second while its server has clients at work, `synthetic` makes one of any size, `restore` reads a file. What is stored goes nowhere; what is restored goes to standard output. The last line on standard error is a JSON object.
+//! bytes a second while its server has clients at work, `swift` stores it in a real Swift, `synthetic` makes one of any size, `restore` reads a file. What the others store goes nowhere; what is restored goes to standard output. The last line on standard error is a JSON object.
 //! The password is in `BACKUP_KEY`: this is no secret.
 
 use std::num::NonZeroU64;
@@ -18,14 +18,15 @@ use md5::{Digest, Md5};
 use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
 use tokio::net::unix::pipe;
 use tokio_util::sync::CancellationToken;
+use trove_guestagent::config::Settings;
 use trove_guestagent::error::{Error, Result, ResultExt};
-use trove_guestagent::model::BackupMetadata;
+use trove_guestagent::model::{BackupMetadata, RequestContext};
 use trove_guestagent::op::Op;
 use trove_guestagent::progress::Progress;
 use trove_guestagent::strategies::backup::mysql::MySqlUsage;
-use trove_guestagent::strategies::backup::{Decoding, Encoding, Limits, Pace, RateLimits, Retry, download, encode, upload};
+use trove_guestagent::strategies::backup::{Decoding, Encoding, Limits, Pace, RateLimits, Retry, Uploaded, download, encode, upload};
 use trove_guestagent::strategies::storage::{
-    ByteStream, Location, ObjectName, Part, Segment, SegmentBody, Storage, StoredObject, byte_stream,
+    ByteStream, Location, ObjectName, Part, Segment, SegmentBody, Storage, StorageRequest, StoredObject, byte_stream, storage_for,
 };
 use trove_guestagent::system::mysql::Client;
 
@@ -157,17 +158,45 @@ type Server<'a> = [&'a str; 2];
 async fn store_paced(rate: u64, [socket, credentials]: Server<'_>, spool: Option<Utf8PathBuf>, progress: &Arc<Progress>) -> Result<()> {
     let client = Arc::new(Client::new(socket.into(), credentials.into()));
     let limits = RateLimits { always: None, in_use: NonZeroU64::new(rate) };
-    let op = Op::internal(CancellationToken::new());
-    let (pace, _following) = Pace::following(&op, limits, Box::new(MySqlUsage::new(client))).await;
+    let (pace, _following) = Pace::following(&internal(), limits, Box::new(MySqlUsage::new(client))).await;
     store(pace.slow(input()?), spool, progress).await
 }
 
+fn internal() -> Op {
+    Op::internal(CancellationToken::new())
+}
+
 async fn store(reader: Pin<Box<dyn AsyncRead + Send>>, spool: Option<Utf8PathBuf>, progress: &Arc<Progress>) -> Result<()> {
+    let name = ObjectName::new("database_backups", "bench.gz.enc");
+    store_in(&internal(), &Nowhere { file: None }, &name, reader, spool, progress).await.map(drop)
+}
+
+async fn store_in(
+    op: &Op,
+    storage: &dyn Storage,
+    name: &ObjectName,
+    reader: Pin<Box<dyn AsyncRead + Send>>,
+    spool: Option<Utf8PathBuf>,
+    progress: &Arc<Progress>,
+) -> Result<Uploaded> {
     let encoded = encode(reader, Encoding { compress: true, key: Some(key()?) }, Arc::clone(progress));
     let limits = Limits { segment_max_size: 2 << 30, spool_dir: spool, retry: Retry::default() };
-    let name = ObjectName::new("database_backups", "bench.gz.enc");
-    let op = Op::internal(CancellationToken::new());
-    upload(&op, &Nowhere { file: None }, &name, encoded, &limits, progress).await.map(drop)
+    upload(op, storage, name, encoded, &limits, progress).await
+}
+
+/// Standard input into a real Swift, with the token of `SWIFT_TOKEN`, manifest and all.
+async fn store_in_swift(url: &str, object: &str, spool: Utf8PathBuf, progress: &Arc<Progress>) -> Result<()> {
+    let token = std::env::var("SWIFT_TOKEN").map_err(|_| Error::guest("SWIFT_TOKEN is not set"))?;
+    let context = RequestContext::from_wire(serde_json::Map::from_iter([("auth_token".to_owned(), token.into())]));
+    let op = Op::new(CancellationToken::new(), context);
+    let settings = Settings::from_text("bench.conf", "[DEFAULT]\nguest_id = bench\ndatastore_manager = mysql\n");
+    let settings = settings.map_err(|error| Error::guest(error.to_string()))?;
+    let request = StorageRequest { swift_url: Some(url.to_owned()), ..StorageRequest::default() };
+    let storage = storage_for(&op, &settings, &request).await?;
+    let name = ObjectName::new("database_backups", object);
+    storage.ensure_container(&op, &name.container).await?;
+    let uploaded = store_in(&op, &*storage, &name, input()?, Some(spool), progress).await?;
+    storage.put_manifest(&op, &name, &uploaded.segments, &BackupMetadata::new()).await.map(drop)
 }
 
 /// The MD5 is what Swift would have told in advance.
@@ -201,12 +230,13 @@ async fn main() -> Result<()> {
         ["paced", rate, socket, credentials, spool] => {
             store_paced(bytes(rate)?, [socket, credentials], Some(spool.into()), &progress).await?
         }
+        ["swift", url, object, spool] => store_in_swift(url, object, spool.into(), &progress).await?,
         ["synthetic", size] => store(Box::pin(Synthetic::new(bytes(size)?)), None, &progress).await?,
         ["synthetic", size, spool] => store(Box::pin(Synthetic::new(bytes(size)?)), Some(spool.into()), &progress).await?,
         ["restore", path, md5] => restore(path, md5, &progress).await?,
         _ => {
             return Err(Error::guest(
-                "usage: store [SPOOL] | paced RATE SOCKET CREDENTIALS [SPOOL] | synthetic BYTES [SPOOL] | restore FILE MD5",
+                "usage: store [SPOOL] | paced RATE SOCKET CREDENTIALS [SPOOL] | swift URL OBJECT SPOOL | synthetic BYTES [SPOOL] | restore FILE MD5",
             ));
         }
     }

@@ -12,6 +12,8 @@ from pathlib import Path
 from backup_bench import database, pipelines
 from backup_bench.latency import Foreground
 from backup_bench.pipelines import Outcome
+from bench.session import Session
+from bench.swift import Swift
 
 
 def median(outcomes: list[Outcome]) -> float:
@@ -55,6 +57,27 @@ def speed(arguments: argparse.Namespace, server: database.Database, home: Path) 
     memory = max(outcome.pss for name in ("this agent", "this restore") for outcome in runs[name])
     print_all(ratios | {"PSS, MB (goal: < 64)": memory / 1e6})
     return {"content": size, "runs": {name: [vars(run) for run in outcomes] for name, outcomes in runs.items()}, "ratios": ratios}
+
+
+def uploads(arguments: argparse.Namespace, server: database.Database, home: Path) -> dict[str, object]:
+    """The Python agent's own upload and this one's, into one real Swift on this machine, in turns."""
+    dump = server.dump()
+    with Session() as session:
+        swift = Swift(session).start()
+        contestants = {
+            "python agent": lambda: pipelines.python_upload(dump, swift, "python"),
+            "this agent": lambda: pipelines.our_upload(arguments.stream, server, swift, "rust", home),
+        }
+        runs: dict[str, list[Outcome]] = {name: [] for name in contestants}
+        for _ in range(arguments.rounds):
+            for name, work in contestants.items():
+                runs[name].append(pipelines.measured(work))
+    for name, outcomes in runs.items():
+        cpu = statistics.median(outcome.cpu for outcome in outcomes)
+        print(f"into Swift, {name:12} {median(outcomes):7.2f} s, processors {cpu:.2f} s, {outcomes[0].size / 1e6:.1f} MB stored")
+    ratios = {"into Swift: python agent / this": median(runs["python agent"]) / median(runs["this agent"])}
+    print_all(ratios)
+    return {"runs": {name: [vars(run) for run in outcomes] for name, outcomes in runs.items()}, "ratios": ratios}
 
 
 def print_all(values: dict[str, float]) -> None:
@@ -104,7 +127,7 @@ def main() -> None:
     parser.add_argument("--megabytes", type=int, default=400, help="size of the dump")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--rate", type=int, default=16 << 20, help="backup_rate_limit_in_use of this agent, in bytes a second")
-    parser.add_argument("--only", choices=("speed", "latency"), help="leave the other out")
+    parser.add_argument("--only", choices=("speed", "uploads", "latency"), help="leave the others out")
     parser.add_argument("--idle", type=float, default=10, help="seconds the foreground is measured alone, each round")
     parser.add_argument("--synthetic", type=int, default=20 * 10**9, help="bytes of the long stream; 0 leaves it out")
     parser.add_argument("--json", type=Path, help="every single figure")
@@ -113,7 +136,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="trove-backup-bench-") as name, database.running() as server:
         home = Path(name)
         server.fill(arguments.megabytes)
-        for name, measure in (("speed", speed), ("latency", latency)):
+        for name, measure in (("speed", speed), ("uploads", uploads), ("latency", latency)):
             if arguments.only in (None, name):
                 found[name] = measure(arguments, server, home)
         if arguments.synthetic:

@@ -12,9 +12,12 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from backup_bench.database import Database
+from bench.swift import Swift
 
+CONTAINER = "database_backups"
 PASSWORD = "not a secret: it encrypts test rows"
 ENCRYPT = ["openssl", "enc", "-aes-256-cbc", "-pass", "env:BACKUP_KEY"]
 ENVIRONMENT = os.environ | {"BACKUP_KEY": PASSWORD}
@@ -95,6 +98,56 @@ def python_agent(dump: list[str]) -> Outcome:
                 etag.update(chunk)
                 size += len(chunk)
     return Outcome(time.perf_counter() - started, size)
+
+
+class Piped:
+    """What Trove's storage takes for a backup runner: a stream with metadata."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self.read = stream.read
+
+    def metadata(self) -> dict[str, str]:
+        return {}
+
+
+def python_upload(dump: list[str], swift: Swift, name: str) -> Outcome:
+    """The same pipe stored in a real Swift by `SwiftStorage.save` of Trove 12.1.0, python-swiftclient under it."""
+    from trove.common.strategies.storage.swift import SwiftStorage
+
+    # Its constructor gets this client out of a context.
+    storage = SwiftStorage.__new__(SwiftStorage)
+    storage.connection = swift.client()
+    started = time.perf_counter()
+    with pipe(dump, ["gzip"], ENCRYPT) as last:
+        saved, note, _, _ = storage.save(f"{name}.gz.enc", Piped(last.stdout))
+    seconds = time.perf_counter() - started
+    if not saved:
+        raise AssertionError(note)
+    return Outcome(seconds, stored_size(swift, f"{name}.gz.enc"))
+
+
+def our_upload(stream: Path, server: Database, swift: Swift, name: str, spool: Path) -> Outcome:
+    """The agent's stream and storage behind the same dump, in the same Swift."""
+    token, url = swift.login()
+    started = time.perf_counter()
+    source = subprocess.Popen(["nice", "-n", "19", *server.dump()], stdout=subprocess.PIPE, env=ENVIRONMENT)
+    command = [str(stream), "swift", url, f"{name}.gz.enc", str(spool)]
+    environment = ENVIRONMENT | {"SWIFT_TOKEN": token}
+    process = subprocess.Popen(command, stdin=source.stdout, stderr=subprocess.PIPE, env=environment)
+    source.stdout.close()
+    found = figures(process)
+    seconds = time.perf_counter() - started
+    if source.wait(timeout=60) != 0:
+        raise AssertionError("the dump failed")
+    return Outcome(seconds, stored_size(swift, f"{name}.gz.enc"), int(found["pss"]))
+
+
+def stored_size(swift: Swift, name: str) -> int:
+    """What Swift has of it; removes it."""
+    client = swift.client()
+    size = int(client.head_object(CONTAINER, name)["content-length"])
+    client.delete_object(CONTAINER, name)
+    return size
 
 
 def figures(process: subprocess.Popen[bytes]) -> dict[str, float]:
