@@ -117,10 +117,20 @@ fn what_the_server_does_not_take_changes_nothing() {
 fn parameters_of_other_versions_in_a_base_are_left_out() {
     run(async {
         let unknown: String = (0..20).map(|number| format!("parameter_of_tomorrow_{number} = {number}\n")).collect();
-        let guest = Guest::prepared("unknown", &format!("{unknown}my.own = 'kept'\ninclude_dir = 'conf.d'\nwork_mem = 8MB\n")).await;
+        let guest = Guest::prepared(
+            "unknown",
+            &format!("{unknown}my.own = 'kept'\nlc_messages = 'xx_YY.utf8'\ninclude_dir = 'conf.d'\nwork_mem = 8MB\n"),
+        )
+        .await;
         assert_eq!((guest.parameter("work_mem").await, guest.parameter("my.own").await), ("8MB".into(), "kept".into()));
         let text = std::fs::read_to_string(guest.dir.join("etc/postgresql.conf")).unwrap();
-        assert!(!text.contains("tomorrow") && text.starts_with("# rendered\n") && text.matches("include_dir").count() == 1, "{text}");
+        assert!(
+            !text.contains("tomorrow")
+                && !text.contains("xx_YY")
+                && text.starts_with("# rendered\n")
+                && text.matches("include_dir").count() == 1,
+            "{text}"
+        );
         guest.remove().await;
     });
 }

@@ -38,6 +38,9 @@ const OWN: [&str; 10] = [
 
 pub(super) type Conf = Layers<PostgreSqlConf>;
 
+/// Parameters whose values are locales, which a guest may not have.
+const LOCALES: [&str; 4] = ["lc_messages", "lc_monetary", "lc_numeric", "lc_time"];
+
 /// The configuration of one server.
 #[derive(Debug)]
 pub(super) struct Configuration {
@@ -141,8 +144,8 @@ impl Configuration {
         if self.in_container { self.owner.take(op, &self.layout.config_dir()).await } else { Ok(()) }
     }
 
-    /// A new base. `fresh`: of a new instance, without layers of whatever this guest has been before. What the server does not know in the base is left out:
-    /// Trove renders one template for all versions of a server.
+    /// A new base. `fresh`: of a new instance, without layers of whatever this guest has been before. What the server does not know in the base, and locales
+    /// that the guest does not have, are left out: Trove renders one template for all versions of a server, and for all images.
     ///
     /// # Errors
     /// The server refuses a value, or a file cannot be written. Nothing has changed then.
@@ -164,14 +167,21 @@ impl Configuration {
 
     async fn leave_unknown_out(&self, op: &Op, layers: &mut Conf) -> Result<()> {
         // It names some of them at a time.
-        while let Some(Objection::Unknown(names)) = self.objection(op, layers).await? {
+        while let Some(objection) = self.objection(op, layers).await? {
+            let names = match objection {
+                Objection::Unknown(names) => names,
+                Objection::Refused(reason) => {
+                    let is_named = |name: &&str| reason.contains(&format!("invalid value for parameter \"{name}\""));
+                    LOCALES.into_iter().filter(is_named).map(str::to_owned).collect()
+                }
+            };
             let left_out: Vec<String> = names.into_iter().filter(|name| layers.base.remove(&[name])).collect();
             if left_out.is_empty() {
                 return Ok(());
             }
             tracing::warn!(
                 parameters = left_out.join(", "),
-                "the server does not know parameters of the base configuration: they are left out"
+                "the server does not know parameters of the base configuration, or their locales: they are left out"
             );
         }
         Ok(())
