@@ -14,7 +14,7 @@ use tokio::time::{Instant, Sleep};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::config::BackupSettings;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::op::Op;
 
 /// Bytes read between two pauses: what a pipe holds. The smaller, the shorter the time in which the database works for the backup alone.
@@ -25,6 +25,8 @@ const CREDIT: Duration = Duration::from_millis(10);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// Between two looks at whether the database is in use.
 const LOOK: Duration = Duration::from_millis(500);
+/// A server that takes longer to tell is in use.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Tells whether somebody besides the agent is using the database.
 #[async_trait]
@@ -115,7 +117,9 @@ impl Pace {
 }
 
 async fn look(op: &Op, usage: &mut dyn Usage, before: Option<bool>) -> bool {
-    let in_use = usage.is_in_use(op).await.unwrap_or_else(|error| {
+    let asked = tokio::time::timeout(PATIENCE, usage.is_in_use(op)).await;
+    let late = |_| Err(Error::Timeout { action: "ask whether the database is in use".into(), after: PATIENCE, detail: String::new() });
+    let in_use = asked.unwrap_or_else(late).unwrap_or_else(|error| {
         tracing::debug!("cannot tell whether the database is in use, so the backup takes it easy: {error}");
         true
     });
@@ -177,7 +181,6 @@ impl AsyncRead for Paced {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::Error;
     use tokio_util::sync::CancellationToken;
 
     const MEGABYTE: u64 = 1_000_000;
