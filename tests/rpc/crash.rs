@@ -87,7 +87,7 @@ impl Guest {
 
     fn unfinished(&self) -> Vec<Utf8PathBuf> {
         let mut found = Vec::new();
-        for directory in ["state", "state/journal", "etc", "etc/conf.d", "data", "data/data", "tmp"] {
+        for directory in ["state", "state/journal", "etc", "etc/conf.d", "data", "data/data", "data/tls", "tmp"] {
             let Ok(entries) = self.dir.join(directory).read_dir_utf8() else { continue };
             found.extend(entries.flatten().map(camino::Utf8DirEntry::into_path).filter(|path| {
                 let name = path.file_name().unwrap();

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
+use crate::certificates::{Authority, VALID};
 use crate::crash::End;
 use crate::crash_points::{MOST, OPTIONS, assert_covered, config, prepared};
 use crate::sql::sql;
@@ -132,4 +133,34 @@ async fn an_upgrade_comes_to_its_end_whichever_step_it_is_killed_at() {
     let nothing = async |_: &mut Wire| ();
     let steps = answered_at_each_kind_of_step(&guest, &mut wire, "upgrade", info, nothing, async |wire, _| is_whole(wire).await).await;
     assert_covered(&steps, &["server.pid", "/state/.trove-new-"]);
+}
+
+/// The container of `ssl_action`.
+fn container(authority: &Authority, name: &str) -> Value {
+    let issued = authority.issue(name, &["127.0.0.1"], VALID);
+    let read = |path: &camino::Utf8Path| std::fs::read_to_string(path).unwrap();
+    json!({"private_key": read(&issued.key), "certificate": read(&issued.cert), "ca": read(&authority.file)})
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn certificates_come_with_the_way_back_whichever_step_their_change_is_killed_at() {
+    let (guest, mut wire) = prepared(OPTIONS).await;
+    let authority = Authority::new(&guest.dir, "authority");
+    let (first, second) = (container(&authority, "first"), container(&authority, "second"));
+    let enable = |container: &Value, mode: &str| json!({"mode": mode, "container": container, "enable": true, "disable": null});
+    call(&mut wire, "ssl_action", enable(&first, "basic")).await;
+    call(&mut wire, "restart", json!({})).await;
+    let used = || json!(std::fs::read_to_string(guest.dir.join("data/tls/current/server-cert.pem")).unwrap());
+    let required = || sql(&guest, "SELECT ssl_type FROM mysql.user WHERE User = 'u1'");
+    let nothing = async |_: &mut Wire| ();
+    let args = |_| enable(&second, "enforced");
+    let steps = answered_at_each_kind_of_step(&guest, &mut wire, "ssl_action", args, nothing, async |wire, _| {
+        assert_eq!((used(), required()), (second["certificate"].clone(), "ANY\n".to_owned()));
+        let id = wire.call_in_time("ssl_rollback", json!({})).await;
+        let back = wire.reply_to(&id).await;
+        assert_eq!(back["result"], json!({"status": "on", "restart_required": false, "mode": "basic"}), "{back:?}");
+        assert_eq!((used(), required()), (first["certificate"].clone(), "\n".to_owned()));
+    })
+    .await;
+    assert_covered(&steps, &["/data/tls/", "sbin/mariadbd", "statement FLUSH", "statement ALTER USER", "journal"]);
 }
