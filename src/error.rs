@@ -205,6 +205,11 @@ const DISPATCHER: &str = "oslo_messaging.rpc.dispatcher";
 const BUILTINS: &str = "builtins";
 
 impl Error {
+    /// The agent's end cut an operation short that its caller may repeat.
+    pub fn interrupted(method: &str) -> Self {
+        Error::Interrupted { method: method.to_owned(), advice: "look at the instance and repeat the call".to_owned() }
+    }
+
     /// The exception class the Python agent would have raised in this case.
     pub fn trove_class(&self) -> ExceptionClass {
         let (module, class) = match self {

@@ -44,6 +44,12 @@ impl Op {
         self
     }
 
+    /// The same operation for a part that must not be left in its middle: it goes on when the operation is cancelled.
+    #[must_use]
+    pub fn to_its_end(&self) -> Self {
+        Op { cancel: CancellationToken::new(), ..self.clone() }
+    }
+
     /// How long a wait may take: `at_most`, and not so long that the caller is gone when the answer comes.
     pub fn patience(&self, at_most: Duration) -> Duration {
         let left = |deadline: Instant| deadline.saturating_duration_since(Instant::now()).saturating_sub(TO_ANSWER);

@@ -85,6 +85,15 @@ pub trait DatastoreManager: Send + Sync + fmt::Debug {
     /// It did not end within `state_change_wait_time`.
     async fn stop(&self, op: &Op) -> Result<()>;
 
+    /// Finishes a restart that was part of another operation, and that the end of the agent's last life cut short: nobody else would start the server
+    /// again. Called when the agent starts, before anything else.
+    ///
+    /// # Errors
+    /// Those of [`Self::stop`] and [`Self::start`].
+    async fn finish_restart(&self, _op: &Op) -> Result<()> {
+        Ok(())
+    }
+
     /// `start_db_with_conf_changes`: a new base configuration, then start (flavor resize).
     ///
     /// # Errors

@@ -29,6 +29,8 @@ impl Dispatcher {
             }
             Err(error) => {
                 let undone = self.undo_backup(op, request).await;
+                // Given up because the agent ends: the reason is the one that its next life would tell.
+                let error = if op.cancel.is_cancelled() { Error::interrupted("create_backup") } else { error };
                 // The agent ends and could not clean up: its next start does, and tells.
                 if undone || !op.cancel.is_cancelled() {
                     self.report_failed(op, request, kind, &error, casts);

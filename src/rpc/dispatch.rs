@@ -101,8 +101,7 @@ impl Dispatcher {
     pub async fn interrupted(&self, op: &Op, request: &Request) -> Answer {
         let is_prepare = matches!(request, Request::Prepare(_));
         let is_rebuild = matches!(request, Request::Rebuild(_));
-        let advice = if is_prepare { DELETE_INSTANCE } else { "look at the instance and repeat the call" };
-        let error = Error::Interrupted { method: request.method().to_owned(), advice: advice.to_owned() };
+        let error = if is_prepare { preparation_interrupted() } else { Error::interrupted(request.method()) };
         let mut casts = Vec::new();
         if let Request::CreateBackup(args) = request {
             casts.extend(self.finished_backup(op, &args.backup_info));
@@ -145,7 +144,7 @@ impl Dispatcher {
     /// After recovery: an instance that is still being prepared although nobody does would stay in BUILD for ever.
     pub fn abandon_preparation(&self) {
         if matches!(self.status.phase(), Phase::Preparing { .. }) {
-            let error = Error::Interrupted { method: "prepare".to_owned(), advice: DELETE_INSTANCE.to_owned() };
+            let error = preparation_interrupted();
             tracing::error!(%error, "the journal has no preparation any more");
             self.preparation_failed(&error);
         }
@@ -167,12 +166,20 @@ impl Dispatcher {
     /// A prepared database that should run and that nobody else starts (`service_control = process`) is started.
     pub async fn begin(&self, op: &Op) {
         if matches!(self.status.phase(), Phase::Active | Phase::ClusterReady) {
+            if let Err(error) = self.finish_restart(op).await {
+                tracing::error!(%error, "failed to finish a restart of the database that the agent's end cut short; restart the instance");
+            }
             self.manager.service().agent_starts(op).await;
         }
         // A preparation that was cut short comes next on this lane: BUILDING would be out of date.
         if !matches!(self.status.phase(), Phase::Preparing { .. }) {
             self.status.report_now();
         }
+    }
+
+    async fn finish_restart(&self, op: &Op) -> Result<()> {
+        let _quiet = self.status.quiet();
+        self.manager.finish_restart(op).await
     }
 
     fn notify(&self, op: &Op, is_prepare: bool, outcome: &Result<Value>, casts: &mut Vec<Letter>) {
@@ -430,6 +437,10 @@ impl Dispatcher {
         let (volume, mount_point) = self.volume(None, None);
         volume.bring_back(op, &mount_point).await.map(drop)
     }
+}
+
+fn preparation_interrupted() -> Error {
+    Error::Interrupted { method: "prepare".to_owned(), advice: DELETE_INSTANCE.to_owned() }
 }
 
 pub(super) fn done(outcome: Result<()>) -> Result<Value> {

@@ -102,8 +102,7 @@ impl Desk {
             if reply_to.is_none() || resume != Resume::Report {
                 return;
             }
-            let advice = "look at the instance and repeat the call".to_owned();
-            answer.outcome = Err(Error::Interrupted { method: method.to_owned(), advice });
+            answer.outcome = Err(Error::interrupted(method));
         }
         let sending = self.tell(answer, reply_to.as_ref(), keep_alive, ticket).await;
         self.in_order(lane, sending).await;

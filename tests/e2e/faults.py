@@ -158,8 +158,12 @@ class Database:
 
     def creations(self, name: str) -> int:
         """How often a database of this name was asked for."""
+        return self.statements("CREATE DATABASE", f"`{name}`")
+
+    def statements(self, *words: str) -> int:
+        """How many statements with all of these words the server was sent."""
         lines = self._server.guest.read(self._log).splitlines()
-        return sum("CREATE DATABASE" in line and f"`{name}`" in line for line in lines)
+        return sum(all(word in line for word in words) for line in lines)
 
     def _connect(self) -> pymysql.Connection:
         return self._server.connect("root", self._password)

@@ -68,6 +68,12 @@ def wait_for_fault(server: Server, before: Fault | None) -> Fault:
     return fault
 
 
+def journalled(server: Server, extension: str) -> int:
+    """How many entries of the agent's journal are in this state."""
+    names = server.guest.run(["ls", "/var/lib/trove-guestagent/journal"]).split()
+    return sum(name.endswith(f".{extension}") for name in names)
+
+
 def account(swift: Swift, deployment: Deployment) -> dict[str, str]:
     """An account of Swift as requests of a user who has one name it: its address for guests, and a token."""
     token, url = swift.login(deployment.host)

@@ -6,13 +6,11 @@ import json
 from typing import Any
 
 import pytest
+from backups import BACKUP_SECONDS, back_up, fill, restored, row, start_backup, stored
 from bench.deployment import MARIADB, MYSQL, Deployment, Kind, Server
 from bench.swift import Swift
 from bench.waiting import wait_until
 from conftest import prepared
-
-BACKUP_SECONDS = 120.0
-COLUMNS = ("state", "checksum", "location", "backup_type", "size")
 
 
 def source(deployment: Deployment, swift: Swift, kind: Kind) -> Server:
@@ -21,38 +19,6 @@ def source(deployment: Deployment, swift: Swift, kind: Kind) -> Server:
     key = f"Key-{swift.key}"
     server = prepared(deployment, kind, secure=True, guest_options={"backup_aes_cbc_key": key, "backup_segment_max_size": "4194304"})
     server.secrets += [token, key]
-    return server
-
-
-def row(deployment: Deployment, backup: str) -> dict[str, Any]:
-    ((*values,),) = deployment.controller.query(f"SELECT {', '.join(COLUMNS)} FROM backups WHERE id = ?", backup)
-    return dict(zip(COLUMNS, values, strict=True))
-
-
-def start_backup(deployment: Deployment, swift: Swift, server: Server, parent: str | None = None) -> str:
-    _, url = swift.login(deployment.host)
-    return deployment.controller.ask("create_backup", instance_id=server.instance.id, swift_url=url, parent_id=parent)
-
-
-def back_up(deployment: Deployment, swift: Swift, server: Server, parent: str | None = None) -> str:
-    backup = start_backup(deployment, swift, server, parent)
-    wait_until(
-        f"the end of backup {backup}", lambda: row(deployment, backup)["state"] in ("COMPLETED", "FAILED"), BACKUP_SECONDS, server.guest.agent_log
-    )
-    done = row(deployment, backup)
-    assert done["state"] == "COMPLETED", server.guest.agent_log()
-    assert len(done["checksum"]) == 32 and done["size"] > 0
-    return backup
-
-
-def restored(deployment: Deployment, swift: Swift, kind: Kind, backup: str, secrets: list[str]) -> Server:
-    """A new guest, prepared from a backup."""
-    _, url = swift.login(deployment.host)
-    done = row(deployment, backup)
-    server = deployment.launch(kind, secure=True, guest_options={"backup_aes_cbc_key": f"Key-{swift.key}"})
-    server.secrets += secrets
-    info = {"id": backup, "location": done["location"], "type": done["backup_type"], "checksum": done["checksum"]}
-    server.prepare([], [], backup_info={**info, "storage_driver": "swift", "swift_url": url})
     return server
 
 
@@ -102,22 +68,13 @@ def test_a_backup_restores_in_another_guest(deployment: Deployment, swift: Swift
 
 def test_after_a_kill_a_backup_is_failed_and_its_segments_are_gone(deployment: Deployment, swift: Swift) -> None:
     server = source(deployment, swift, MARIADB)
-    # Nothing that could be compressed: the backup is to be caught in the middle.
-    server.query("owner", server.owner_password, "CREATE TABLE first.ballast (b BLOB)")
-    server.query("owner", server.owner_password, "INSERT INTO first.ballast SELECT RANDOM_BYTES(1024) FROM seq_1_to_60000", database="first")
+    fill(server)
     backup = start_backup(deployment, swift, server)
-    client = swift.client()
-    # The guest makes it as well, and listing it may be earlier.
-    client.put_container("database_backups")
-
-    def stored() -> list[str]:
-        return [entry["name"] for entry in client.get_container("database_backups", prefix=backup)[1]]
-
-    wait_until("segments", lambda: bool(stored()), BACKUP_SECONDS, server.guest.agent_log)
+    wait_until("segments", lambda: bool(stored(swift, backup)), BACKUP_SECONDS, server.guest.agent_log)
     server.guest.run(["pkill", "-STOP", "mariadb-backup"])
     assert row(deployment, backup)["state"] == "BUILDING"
     server.guest.run(["kill", "-9", str(server.guest.agent_pid())])
     wait_until("FAILED", lambda: row(deployment, backup)["state"] == "FAILED", BACKUP_SECONDS, server.guest.agent_log)
-    wait_until("the segments to go", lambda: not stored(), 30)
+    wait_until("the segments to go", lambda: not stored(swift, backup), 30)
     assert server.guest.run(["pgrep", "mariadb-backup"], check=False) == ""
     back_up(deployment, swift, server)

@@ -23,7 +23,7 @@ from faults import (
     wait_heartbeat,
     wait_noticed,
 )
-from helpers import CAST_SECONDS, database_names, schema
+from helpers import CAST_SECONDS, database_names, journalled, schema
 from secret_search import search_and_end
 
 REPORT_INTERVAL = 5
@@ -94,12 +94,6 @@ def test_nothing_accepted_is_lost_or_run_twice(own: Deployment, guest: Server, d
     wait_until("all to be told", lambda: journalled(guest, "ended") == 0, CAST_SECONDS, guest.guest.agent_log)
     assert {name: database.creations(name) for name in names} == dict.fromkeys(names, 1)
     assert guest.guest.agent_pid() == agent, "the agent must outlive its broker"
-
-
-def journalled(server: Server, extension: str) -> int:
-    """How many entries of the agent's journal are in this state."""
-    names = server.guest.run(["ls", "/var/lib/trove-guestagent/journal"]).split()
-    return sum(name.endswith(f".{extension}") for name in names)
 
 
 def test_a_message_the_broker_kept_while_the_agent_was_killed_runs_once(

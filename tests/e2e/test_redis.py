@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from backups import back_up, restored
 from bench.deployment import Deployment, Kind, Server
 from bench.swift import Swift
 from bench.worker import GuestCallFailed, Worker
 from secret_search import leaked, search_and_end
-from test_backup import back_up, restored
 
 REDIS = Kind("redis-7", "redis", "7.0", "redis-server.service", "redis-server")
 

@@ -1,10 +1,14 @@
 //! The agent's end at every step of every call of a promotion: the call, repeated in its next life, finishes the work.
 
+use std::time::Duration;
+
 use serde_json::json;
-use trove_guestagent::error::Result;
+use tokio_util::sync::CancellationToken;
+use trove_guestagent::error::{Error, Result};
 use trove_guestagent::managers::mysql::SqlText;
-use trove_guestagent::managers::replication;
-use trove_guestagent::model::{BackupMetadata, Opaque, ReplicaInfo};
+use trove_guestagent::managers::{DatastoreManager, replication};
+use trove_guestagent::model::{BackupMetadata, Opaque, ReplicaInfo, ServiceStatus};
+use trove_guestagent::op::Op;
 
 use crate::replica_set::{By, Member, REPLICA, SOURCE, remove, set, text};
 use crate::support::{Root, run};
@@ -72,6 +76,9 @@ impl Call {
     async fn killed(&self, after: usize, member: &mut Member) -> bool {
         let ended = dropped_at(after, self.run(member)).await;
         member.guest = member.guest.agent_again();
+        // Nobody may repeat it: the server is up without that.
+        member.guest.manager.finish_restart(member.op()).await.unwrap();
+        member.guest.becomes(ServiceStatus::Running).await;
         self.run(member).await.unwrap_or_else(|error| panic!("{self:?} on {}, repeated after pause {after}: {error}", member.id));
         ended
     }
@@ -165,6 +172,31 @@ fn a_source_whose_agent_is_ended_at_any_step_of_becoming_one_is_finished_by_repe
             assert!(after > 10, "{after}");
             remove([member]).await;
         }
+    });
+}
+
+/// A snapshot is given up when the agent is told to end; the restart that it may be in is not.
+#[test]
+fn a_restart_that_is_cancelled_comes_to_its_end() {
+    run(async {
+        let member = Member::new(Root::MariaDb, By::Gtid, 131).await;
+        let (before, op) = (member.guest.pid().await, Op::internal(CancellationToken::new()));
+        let note = member.guest.dir.join("state/restarting");
+        let cancel = async {
+            let mut look = tokio::time::interval(Duration::from_millis(1));
+            while !note.exists() {
+                look.tick().await;
+            }
+            op.cancel.cancel();
+        };
+        let config = text(SOURCE);
+        let (ended, ()) = tokio::join!(member.replication().enable_as_source(&op, Some(&config)), cancel);
+        let error = ended.unwrap_err();
+        assert!(matches!(error, Error::Cancelled { .. } | Error::During { .. }), "{error:?}");
+        assert!(!note.exists() && member.has_file("master-replication"));
+        assert_ne!(member.guest.pid().await, before);
+        member.guest.becomes(ServiceStatus::Running).await;
+        remove([member]).await;
     });
 }
 

@@ -169,7 +169,7 @@ async fn sigterm_fails_a_backup_and_says_so_before_the_end() {
     stuck(&guest, &mut wire, folder.path()).await;
     guest.terminate();
     assert!(guest.ended().await.success());
-    assert_failed(&guest, &mut wire, folder.path(), "cancelled").await;
+    assert_failed(&guest, &mut wire, folder.path(), "restarted in the middle of 'create_backup'").await;
     assert_eq!(guest.journal("started") + guest.journal("ended"), 0);
 }
 

@@ -337,6 +337,10 @@ impl DatastoreManager for MySqlManager {
         self.lifecycle.stop(op).await
     }
 
+    async fn finish_restart(&self, op: &Op) -> Result<()> {
+        self.roles.finish_restart(op).await
+    }
+
     async fn reset_configuration(&self, op: &Op, config_contents: &str) -> Result<()> {
         self.configuration.write_base(op, config_contents).await.action("write the base configuration")
     }

@@ -135,7 +135,21 @@ impl Roles {
             }
             Err(error) => return Err(error),
         }
-        self.lifecycle.restart(op).await
+        self.restart(op).await
+    }
+
+    /// A restart in its middle leaves the server down: it is brought to its end though the operation is cancelled, and, when the agent is killed, by its
+    /// next life, for which there is a note meanwhile.
+    async fn restart(&self, op: &Op) -> Result<()> {
+        let note = self.restart_note();
+        files::write_atomic(&note, b"", 0o600, None).action("note that the database is being restarted")?;
+        let restarted = self.lifecycle.restart(&op.to_its_end()).await;
+        files::remove(&note)?;
+        restarted
+    }
+
+    fn restart_note(&self) -> Utf8PathBuf {
+        self.configuration.layout.state_dir.join("restarting")
     }
 
     /// The configuration as it was, and a server that runs with it.
@@ -144,11 +158,21 @@ impl Roles {
             Some(file) => self.configuration.change(op, |layers| layers.place_change(&change(role), file)).await?,
             None => self.configuration.remove_system_change(&change(role).id)?,
         }
-        self.lifecycle.restart(op).await
+        self.restart(op).await
     }
-}
 
-impl Roles {
+    /// Finishes a restart that the agent's last life had begun.
+    ///
+    /// # Errors
+    /// The server does not stop or start.
+    pub(super) async fn finish_restart(&self, op: &Op) -> Result<()> {
+        if !self.restart_note().exists() {
+            return Ok(());
+        }
+        tracing::warn!("the agent ended while it restarted the database; restarting it");
+        self.restart(op).await
+    }
+
     /// A new instance has no role, whatever this guest has been before.
     ///
     /// # Errors
@@ -156,6 +180,7 @@ impl Roles {
     pub(super) fn forget(&self) -> Result<()> {
         self.drop_role(Role::Source)?;
         self.drop_role(Role::Replica)?;
+        files::remove(&self.restart_note())?;
         files::remove(&self.memory_file())
     }
 }
