@@ -45,14 +45,23 @@ async fn presented(guest: &Guest) -> Option<X509> {
     X509::from_pem(output.stdout.as_bytes()).ok()
 }
 
-/// Logs in over TLS, with the server's certificate verified.
-async fn over_tls(guest: &Guest, authority: &Identity, user: &str) -> Result<(), Error> {
+/// Logs in over TLS, with the server's certificate verified, and with a certificate of its own.
+async fn over_tls(guest: &Guest, authority: &Identity, user: &str, own: Option<&Identity>) -> Result<(), Error> {
     let file = guest.dir.join("client-ca.pem");
     std::fs::write(&file, authority.pem()).unwrap();
     let (tool, verify) = if guest.root.is_mariadb() { ("mariadb", "--ssl") } else { ("mysql", "--ssl-mode=VERIFY_CA") };
     let command = CommandSpec::new(tool).args(["--no-defaults", verify, "--execute=SELECT 1"]);
     let command =
         command.arg(format!("--ssl-ca={file}")).arg(format!("--socket={}/run/mysqld.sock", guest.dir)).arg(format!("--user={user}"));
+    let command = match own {
+        Some(own) => {
+            let (cert, key) = (guest.dir.join("client-cert.pem"), guest.dir.join("client-key.pem"));
+            std::fs::write(&cert, own.pem()).unwrap();
+            std::fs::write(&key, own.key_pem()).unwrap();
+            command.arg(format!("--ssl-cert={cert}")).arg(format!("--ssl-key={key}"))
+        }
+        None => command,
+    };
     guest.manager.service().exec(&guest.op, command.env("MYSQL_PWD", PASSWORD)).await.map(drop)
 }
 
@@ -63,7 +72,7 @@ async fn in_the_clear(guest: &Guest, user: &str) -> Result<(), Error> {
 async fn assert_needs_tls(guest: &Guest, authority: &Identity, user: &str) {
     let refused = in_the_clear(guest, user).await.map(|()| format!("{user} got in without TLS")).unwrap_err();
     assert_eq!(refused.database_code(), Some(1045), "{user}: {refused}");
-    over_tls(guest, authority, user).await.unwrap();
+    over_tls(guest, authority, user, None).await.unwrap();
 }
 
 async fn create_user(guest: &Guest, name: &str) {
@@ -176,6 +185,11 @@ fn certificates_are_checked_offered_changed_and_taken_back() {
             guest.dir.join("volume/tls").read_dir_utf8().unwrap().map(|entry| entry.unwrap().file_name().to_owned()).collect();
         assert!(kept.len() == 3 && kept.iter().any(|name| name == "1"), "{kept:?}");
 
+        let back = only_with_certificates(&guest, &authority, &second).await;
+        assert_eq!(back, json!({"status": "on", "restart_required": false, "mode": "enforced"}));
+        assert_needs_tls(&guest, &authority, "later").await;
+        assert_eq!(guest.pid().await, pid);
+
         if root.is_mariadb() {
             off_and_back(&guest).await
         } else {
@@ -188,6 +202,24 @@ fn certificates_are_checked_offered_changed_and_taken_back() {
         assert!(!first.key_pem().lines().skip(1).take(3).any(|line| logged().contains(line)));
         guest.remove().await;
     });
+}
+
+/// In mode `mtls`, clients with a certificate of the authorities get in, and nobody else; returns the way back's answer.
+async fn only_with_certificates(guest: &Guest, authority: &Identity, server: &Identity) -> Value {
+    let (client, stranger) = (Identity::new("client", Some(authority), None), Identity::new("stranger", None, None));
+    let answer = act(guest, "mtls", Some(server.container(authority))).await.unwrap();
+    assert_eq!(answer, json!({"restart_required": false}));
+    for user in ["earlier", "later"] {
+        over_tls(guest, authority, user, Some(&client)).await.unwrap();
+        let refused = over_tls(guest, authority, user, None).await.unwrap_err().to_string();
+        assert!(refused.contains("ERROR 1045"), "{user}: {refused}");
+        let refused = in_the_clear(guest, user).await.unwrap_err();
+        assert_eq!(refused.database_code(), Some(1045), "{user}: {refused}");
+        // The handshake fails: the client may hear of that when it has said all it had to say.
+        let refused = over_tls(guest, authority, user, Some(&stranger)).await.unwrap_err().to_string();
+        assert!(refused.contains("ERROR 20"), "{user}: {refused}");
+    }
+    roll_back(guest).await
 }
 
 /// A server that can be without.
@@ -221,9 +253,11 @@ fn certificates_stay_with_the_data_and_go_with_a_new_instance() {
         let server = Identity::new("server", Some(&authority), None);
         let own = presented(&guest).await;
         act(&guest, "basic", Some(server.container(&authority))).await.unwrap();
-        // MySQL is back at its own certificates without a restart.
+        guest.becomes(if root.is_mariadb() { ServiceStatus::RestartRequired } else { ServiceStatus::Running }).await;
+        // MySQL is back at its own certificates without a restart, and MariaDB has not begun with others yet.
         let on = if root.is_mariadb() { "off" } else { "on" };
         assert_eq!(roll_back(&guest).await, json!({"status": on, "restart_required": false, "mode": null}));
+        guest.becomes(ServiceStatus::Running).await;
         assert!(!has_override(&guest));
         assert_eq!(presented(&guest).await, own);
         act(&guest, "basic", Some(server.container(&authority))).await.unwrap();

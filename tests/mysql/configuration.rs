@@ -158,6 +158,11 @@ fn what_needs_a_restart_is_told_until_there_was_one() {
         config.apply(op, &values(mixed)).await.unwrap();
         assert_eq!(globals(&guest, &["ft_min_word_len", "max_connections"]).await, ["4", "111"]);
         assert_eq!(guest.manager.status().probe(op).await, ServiceStatus::RestartRequired);
+        // Something else is changed meanwhile; what waits is taken back, and waits no more.
+        config.apply(op, &values(json!({"max_connections": 112}))).await.unwrap();
+        assert_eq!(guest.manager.status().probe(op).await, ServiceStatus::RestartRequired);
+        config.update(op, &Overrides::Text("[mysqld]\nmax_connections = 111\n".into()), false).await.unwrap();
+        assert_eq!(guest.manager.status().probe(op).await, ServiceStatus::Running);
 
         // Its detachment comes with the template's values. They are not held fast: a later template may have others.
         config.update(op, &Overrides::Text("[mysqld]\nmax_connections = 200\n".into()), true).await.unwrap();

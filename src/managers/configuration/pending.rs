@@ -31,31 +31,35 @@ impl Pending {
         serde_json::from_str(&files::read_optional(&self.file).ok()??).ok()
     }
 
-    /// Notes that the server of this process runs without `variables`.
-    ///
-    /// # Errors
-    /// The note cannot be written.
-    pub fn require(&self, pid: Option<i32>, variables: &[String]) -> Result<()> {
+    /// Of `changed`, the server of this process has all but `waiting`.
+    fn note(&self, pid: Option<i32>, changed: &[String], waiting: &[String]) -> Result<()> {
         let mut note = self.read().filter(|note| note.pid == pid).unwrap_or(Note { pid, variables: Vec::new() });
-        note.variables.extend(variables.iter().cloned());
+        note.variables.retain(|name| !changed.contains(name));
+        note.variables.extend(waiting.iter().cloned());
         note.variables.sort_unstable();
         note.variables.dedup();
+        if note.variables.is_empty() {
+            return self.clear();
+        }
         let text =
             serde_json::to_vec(&note).map_err(|error| Error::guest(format!("cannot write down what waits for a restart: {error}")))?;
         files::write_atomic(&self.file, &text, 0o600, None)
     }
 
-    /// Notes what the running server takes at its next start only, if it runs.
+    /// Notes what a change of the configuration came to, if the server runs: of the variables it was about (`changed`), the server takes `waiting` at its
+    /// next start only, and has the others. One that waited before, and was taken back, waits no more.
     ///
     /// # Errors
     /// The service manager cannot be asked, or the note cannot be written.
-    pub async fn require_of(&self, op: &Op, service: &dyn ServiceControl, variables: &[String]) -> Result<()> {
-        if variables.is_empty() {
+    pub async fn settle(&self, op: &Op, service: &dyn ServiceControl, changed: &[String], waiting: &[String]) -> Result<()> {
+        if waiting.is_empty() && !self.is_noted() {
             return Ok(());
         }
-        tracing::info!(variables = variables.join(", "), "these take effect when the database is restarted");
+        if !waiting.is_empty() {
+            tracing::info!(variables = waiting.join(", "), "these take effect when the database is restarted");
+        }
         match service.state(op).await? {
-            UnitState::Running { pid } => self.require(pid, variables),
+            UnitState::Running { pid } => self.note(pid, changed, waiting),
             _ => Ok(()),
         }
     }
@@ -90,10 +94,17 @@ mod tests {
         let state = camino::Utf8Path::from_path(dir.path()).unwrap();
         let pending = Pending::new(state);
         assert!(!pending.is_required(Some(7)) && !pending.is_required(None));
-        pending.require(Some(7), &["b".into()]).unwrap();
-        pending.require(Some(7), &["a".into(), "b".into()]).unwrap();
+        let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        pending.note(Some(7), &names(&["b"]), &names(&["b"])).unwrap();
+        pending.note(Some(7), &names(&["a", "b", "c"]), &names(&["a", "b"])).unwrap();
         assert!(Pending::new(state).is_required(Some(7)) && !pending.is_required(Some(8)));
         assert_eq!(pending.read().unwrap().variables, ["a", "b"]);
+        // Taken back one by one.
+        pending.note(Some(7), &names(&["a", "c"]), &[]).unwrap();
+        assert_eq!(pending.read().unwrap().variables, ["b"]);
+        pending.note(Some(7), &names(&["b"]), &[]).unwrap();
+        assert!(!pending.is_noted());
+        pending.note(Some(7), &names(&["a"]), &names(&["a"])).unwrap();
         pending.clear().unwrap();
         assert!(!pending.is_required(Some(7)));
     }

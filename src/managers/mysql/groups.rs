@@ -10,6 +10,7 @@ use super::configuration::Configuration;
 use super::server::{KnownOptions, Reading};
 use super::user_group;
 use super::variables::{self, Old, Settled, Target};
+use crate::codec::my_cnf::normalize;
 use crate::codec::{Document, OptionFile};
 use crate::error::{Error, Result};
 use crate::managers::ConfigGroups;
@@ -90,9 +91,12 @@ impl Groups {
         Ok(waiting)
     }
 
-    /// Notes what the server takes at its next start.
-    async fn require_restart(&self, op: &Op, waiting: &[String]) -> Result<()> {
-        self.pending.require_of(op, &*self.service, waiting).await
+    /// Notes what of a change the server takes at its next start.
+    async fn note(&self, op: &Op, changed: impl IntoIterator<Item = String>, waiting: &[String]) -> Result<()> {
+        // However they are written.
+        let changed: Vec<String> = changed.into_iter().map(|name| normalize(&name)).collect();
+        let waiting: Vec<String> = waiting.iter().map(|name| normalize(name)).collect();
+        self.pending.settle(op, &*self.service, &changed, &waiting).await
     }
 
     /// Puts options of the agent's own into a layer (none: removes it) and brings the running server in line with it: all of it, or nothing. Returns
@@ -111,7 +115,7 @@ impl Groups {
         let of = |layers: &Layers<OptionFile>| change.options(layers.change(group, id));
         let names = &of(&change.before) | &of(&change.after);
         let waiting = self.carry_out(op, &change, &names).await?;
-        self.require_restart(op, &waiting).await?;
+        self.note(op, names, &waiting).await?;
         Ok(waiting)
     }
 
@@ -161,7 +165,7 @@ impl ConfigGroups for Groups {
         let of = |layers: &Layers<OptionFile>| change.options(layers.change(Group::User, COMMON));
         let dropped = &of(&change.before) - &of(&change.after);
         let waiting = self.carry_out(op, &change, &dropped).await?;
-        self.require_restart(op, &waiting).await
+        self.note(op, dropped, &waiting).await
     }
 
     async fn apply(&self, op: &Op, overrides: &Overrides) -> Result<()> {
@@ -172,7 +176,8 @@ impl ConfigGroups for Groups {
         let mut session = self.client.session(op).await?;
         let settled = self.set_all(op, &mut session, &targets).await;
         session.close().await;
-        self.require_restart(op, &settled?.waiting).await
+        let waiting = settled?.waiting;
+        self.note(op, targets.into_iter().map(|(name, _)| name), &waiting).await
     }
 }
 

@@ -263,9 +263,8 @@ impl ClientTls for Tls {
         let waits = self.bring_in_line(op, &mut session, offer).await;
         session.close().await;
         let waits = waits?;
-        if waits {
-            self.pending.require_of(op, &*self.service, &FILES.map(str::to_owned)).await?;
-        }
+        let files = FILES.map(str::to_owned);
+        self.pending.settle(op, &*self.service, &files, if waits { &files } else { &[] }).await?;
         Ok(waits)
     }
 

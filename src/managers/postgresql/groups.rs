@@ -103,7 +103,7 @@ impl Groups {
         match waiting.is_empty() {
             // What was taken back before it took effect waits no more.
             true => self.pending.clear(),
-            false => self.pending.require_of(op, &*self.service, &waiting).await,
+            false => self.pending.settle(op, &*self.service, &waiting, &waiting).await,
         }
     }
 

@@ -66,6 +66,7 @@ impl ConfigGroups for Groups {
         let document = parse(overrides)?;
         let value = |name: String| (name.clone(), joined(&document, &name));
         let wanted: Vec<(String, SecretString)> = document.names().into_iter().map(value).collect();
+        let changed: Vec<String> = wanted.iter().map(|(name, _)| name.clone()).collect();
         let waiting = self.running.set(op, wanted).await?;
         let group = self.running.configuration.read()?;
         let written = names(&group, Group::User, COMMON);
@@ -75,7 +76,7 @@ impl ConfigGroups for Groups {
                 "the server takes '{name}' at its start only, and the instance's configuration group does not have it: put it there, and restart the database"
             )));
         }
-        self.running.pending.require_of(op, &*self.running.service, &waiting).await?;
+        self.running.pending.settle(op, &*self.running.service, &changed, &waiting).await?;
         self.running.configuration.forget_password()
     }
 }

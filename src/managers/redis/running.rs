@@ -95,9 +95,10 @@ impl Running {
         }
         let merged = change.after.merged()?;
         let settable = names.iter().filter(|name| !BY_COMMAND.contains(&name.as_str()));
-        let wanted = settable.filter_map(|name| Some((name.clone(), Running::target(change, &merged, name)?))).collect();
+        let wanted: Vec<_> = settable.filter_map(|name| Some((name.clone(), Running::target(change, &merged, name)?))).collect();
+        let changed: Vec<String> = wanted.iter().map(|(name, _)| name.clone()).collect();
         let waiting = self.set(op, wanted).await?;
-        self.pending.require_of(op, &*self.service, &waiting).await
+        self.pending.settle(op, &*self.service, &changed, &waiting).await
     }
 
     /// Writes a layer of the agent's own (none: removes it), and brings the running server in line with it.
