@@ -1,5 +1,6 @@
 /* Kills the agent in front of its n-th change of the world: loaded into it with LD_PRELOAD, so that every step of an operation is a crash
- * point without a line in the agent. Nothing is counted until CRASH_DIR/at exists, which holds n; what is counted goes to CRASH_DIR/steps.
+ * point without a line in the agent. Nothing is counted until CRASH_DIR/at exists, which holds n, and after a space a kind of steps if it is the
+ * n-th of these alone; every step goes to CRASH_DIR/steps.
  *
  * Counted: what touches the disk for good (fsync, rename, unlink, rmdir, mkdir, truncation), mounts, programs that are started, and what is
  * written to the socket of the database. What lies between two of these leaves nothing that a power cut could show. */
@@ -23,7 +24,8 @@
 #include <unistd.h>
 
 static pid_t agent;
-static char at_path[4096], steps_path[4096];
+static char at_path[4096], steps_path[4096], wanted[512], guest[4096];
+static size_t guest_length;
 static atomic_int armed, counted;
 
 __attribute__((constructor)) static void begin(void)
@@ -35,18 +37,34 @@ __attribute__((constructor)) static void begin(void)
         return;
     snprintf(at_path, sizeof at_path, "%s/at", dir);
     snprintf(steps_path, sizeof steps_path, "%s/steps", dir);
+    /* The guest's directory, which holds CRASH_DIR and is made up. */
+    guest_length = strrchr(dir, '/') - dir;
+    memcpy(guest, dir, guest_length);
     agent = getpid();
 }
 
 static int read_number(void)
 {
-    char text[16] = "";
+    char text[512] = "";
     int fd = (int)syscall(SYS_openat, AT_FDCWD, at_path, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
         return 0;
     ssize_t length = syscall(SYS_read, fd, text, sizeof text - 1);
     syscall(SYS_close, fd);
+    const char *kind = strchr(text, ' ');
+    if (length > 0 && kind != NULL)
+        memcpy(wanted, kind + 1, strlen(kind));
     return length > 0 ? atoi(text) : 0;
+}
+
+/* Without made-up names: digits, and what unfinished files are called. As `kind` in crash.rs. */
+static int is_wanted(const char *line)
+{
+    const char *end = strstr(line, "/.trove-"), *kind = wanted;
+    for (const char *c = line; *c != '\n' && c != end; c++)
+        if ((*c < '0' || *c > '9') && *c != *kind++)
+            return 0;
+    return *kind == 0;
 }
 
 static void step(const char *what, const char *name)
@@ -57,17 +75,21 @@ static void step(const char *what, const char *name)
         if (n == 0 && (n = read_number()) != 0)
             atomic_store(&armed, n);
         if (n != 0) {
-            int number = atomic_fetch_add(&counted, 1) + 1;
+            char line[512];
+            if (name && strncmp(name, guest, guest_length) == 0)
+                name += guest_length;
+            int length = snprintf(line, sizeof line - 1, "%s %s", what, name ? name : "?");
+            if (length > (int)sizeof line - 2)
+                length = sizeof line - 2;
+            memcpy(line + length++, "\n", 2);
+            int counts = wanted[0] == 0 || is_wanted(line);
+            int number = atomic_fetch_add(&counted, counts) + counts;
             if (number <= n) {
-                char line[512];
-                int length = snprintf(line, sizeof line, "%s %s\n", what, name ? name : "?");
                 int fd = (int)syscall(SYS_openat, AT_FDCWD, steps_path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
-                if (length > (int)sizeof line)
-                    length = sizeof line;
                 syscall(SYS_write, fd, line, length);
                 syscall(SYS_close, fd);
             }
-            if (number >= n) {
+            if (counts && number >= n) {
                 syscall(SYS_kill, agent, SIGKILL);
                 for (;;)
                     pause();

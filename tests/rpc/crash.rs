@@ -1,5 +1,6 @@
 //! Crash points: the agent is killed in front of one step after the other (`crash.c`), starts again, and has to come out right.
 
+use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
 use camino::{Utf8Path, Utf8PathBuf};
@@ -30,6 +31,21 @@ pub(crate) enum End {
     Done,
 }
 
+/// What a step is without made-up names. A file that is new and its directory are one kind: they are synced one after the other.
+fn kind(step: &str) -> String {
+    let named = step.split_once("/.trove-").map_or(step, |(before, _)| before);
+    named.chars().filter(|c| !c.is_ascii_digit()).collect()
+}
+
+/// The kinds of steps, and how often each comes: the last step of a kind has this number.
+pub(crate) fn kinds(steps: &[String]) -> BTreeMap<String, usize> {
+    let mut kinds = BTreeMap::new();
+    for step in steps {
+        *kinds.entry(kind(step)).or_default() += 1;
+    }
+    kinds
+}
+
 impl Guest {
     /// Starts the agent so that [`Self::crash_at`] can kill it.
     pub(crate) fn start_mortal(&self) {
@@ -40,9 +56,14 @@ impl Guest {
 
     /// From now on steps count, and the one with this number is the last.
     pub(crate) fn crash_at(&self, step: usize) {
+        self.crash_at_one_of("", step);
+    }
+
+    /// The same for steps of one kind alone, unless it is empty.
+    pub(crate) fn crash_at_one_of(&self, kind: &str, number: usize) {
         std::fs::remove_file(self.dir.join("crash/steps")).ok();
         // Whole at once: the agent looks at it any time.
-        std::fs::write(self.dir.join("crash/next"), step.to_string()).unwrap();
+        std::fs::write(self.dir.join("crash/next"), format!("{number} {kind}")).unwrap();
         std::fs::rename(self.dir.join("crash/next"), self.dir.join("crash/at")).unwrap();
     }
 

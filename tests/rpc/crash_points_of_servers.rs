@@ -1,26 +1,12 @@
 //! Operations that stop and start the server, killed in front of one step of each kind: what differs in made-up names alone is alike.
 
-use std::collections::BTreeMap;
-
 use serde_json::{Value, json};
 
 use crate::certificates::{Authority, VALID};
-use crate::crash::End;
+use crate::crash::{End, kinds};
 use crate::crash_points::{MOST, OPTIONS, assert_covered, config, prepared};
 use crate::sql::sql;
 use crate::support::{Guest, Wire, until};
-
-/// The last step of each kind, by its number from 1. A file that is new and its directory are one kind: they are synced one after the other.
-fn one_of_each_kind(steps: &[String]) -> Vec<usize> {
-    let kind = |step: &str| -> String {
-        let named = step.split_once("/.trove-").map_or(step, |(before, _)| before);
-        named.chars().filter(|c| !c.is_ascii_digit()).collect()
-    };
-    let kinds: BTreeMap<String, usize> = steps.iter().enumerate().map(|(index, step)| (kind(step), index + 1)).collect();
-    let mut points: Vec<usize> = kinds.into_values().collect();
-    points.sort_unstable();
-    points
-}
 
 /// Calls a method again and again: undisturbed, to see its steps, then killed at one of each kind. Each time its caller gets an answer that is no failure.
 /// The agent is killed after the undisturbed one, too.
@@ -32,23 +18,23 @@ async fn answered_at_each_kind_of_step(
     mut before: impl AsyncFnMut(&mut Wire),
     mut after: impl AsyncFnMut(&mut Wire, usize),
 ) -> Vec<String> {
-    let (mut points, mut all) = (vec![MOST], Vec::new());
+    let (mut points, mut all) = (vec![(String::new(), MOST)], Vec::new());
     let mut round = 0;
-    while let Some(point) = points.pop() {
+    while let Some((kind, number)) = points.pop() {
         round += 1;
         before(wire).await;
-        guest.crash_at(point);
+        guest.crash_at_one_of(&kind, number);
         let call = wire.call_in_time(method, args(round)).await;
         let end = guest.survive(async || wire.is_answered(&call)).await;
         let steps = guest.steps();
-        let at = format!("{method}, step {point}, {}", steps.last().map_or("", String::as_str));
+        let at = format!("{method}, {number} of '{kind}'");
         let reply = wire.reply_to(&call).await;
         assert!(reply["failure"].is_null(), "{at}: {reply:?}\n{}", guest.log());
         guest.nothing_is_left(&at).await;
         after(wire, round).await;
-        if point == MOST {
+        if number == MOST {
             assert_eq!(end, End::Done, "{at}");
-            points = one_of_each_kind(&steps);
+            points = kinds(&steps).into_iter().collect();
             all = steps;
         }
     }
