@@ -43,7 +43,7 @@ pub async fn run(settings: Settings, sources: Sources, stop: CancellationToken, 
     let commands: Arc<dyn CommandRunner> = Arc::new(SystemCommands);
     let packages = packages::detect(commands.clone());
     let manager = registry::build(&settings, commands.clone(), packages.clone())?;
-    clear_left_over(&settings, &*manager).await;
+    clear_left_over(&settings, &*manager, commands.clone()).await;
     let (journal, mut left) = Journal::open(&settings.state_dir)?;
 
     // Three tokens: the first stops taking requests, the second ends operations, the third ends connections, which are needed to the last.
@@ -91,7 +91,7 @@ pub async fn run(settings: Settings, sources: Sources, stop: CancellationToken, 
     if !ended {
         end(serving, &operations).await;
     }
-    manager.service().agent_stops(&Op::internal(CancellationToken::new())).await;
+    let_go(&*manager).await;
     connections.cancel();
     heartbeat.await.ok();
     monitor.await.ok();
@@ -106,13 +106,25 @@ pub async fn run(settings: Settings, sources: Sources, stop: CancellationToken, 
 }
 
 /// What a killed agent has left of what it was doing, and nobody will go on with: programs, mounts, unfinished files.
-async fn clear_left_over(settings: &Settings, manager: &dyn DatastoreManager) {
+async fn clear_left_over(settings: &Settings, manager: &dyn DatastoreManager, commands: Arc<dyn CommandRunner>) {
+    // First of all: whoever waits for a frozen file system does not even end.
+    if let Err(error) = volume::Freezer::thaw_left_over(commands, &settings.state_dir).await {
+        tracing::error!(%error, "the volume stays frozen");
+    }
     leftovers::kill_orphans().await;
     volume::clear_left_over();
     let own = [settings.state_dir.clone(), settings.state_dir.join("journal"), "/etc".into()];
     for directory in own.into_iter().chain(manager.written_directories()) {
         files::clear_unfinished(&directory);
     }
+}
+
+/// What ends with the agent: a volume that is held still, and a server of its own.
+async fn let_go(manager: &dyn DatastoreManager) {
+    if let Some(snapshots) = manager.snapshots() {
+        snapshots.abandon().await;
+    }
+    manager.service().agent_stops(&Op::internal(CancellationToken::new())).await;
 }
 
 /// The AMQP library has tasks of its own, which take it ill when the runtime ends before them.

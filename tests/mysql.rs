@@ -42,5 +42,7 @@ mod replication_kills;
 mod replication_tls;
 #[path = "mysql/root.rs"]
 mod root;
+#[path = "mysql/snapshots.rs"]
+mod snapshots;
 #[path = "mysql/users.rs"]
 mod users;

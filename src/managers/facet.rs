@@ -17,6 +17,8 @@ pub enum Facet {
     Config,
     /// Backups.
     Backup,
+    /// Snapshots of the volume, taken by the controller.
+    Snapshots,
     /// Replication.
     Replication,
     /// Another version of the datastore on the same data.

@@ -10,7 +10,7 @@ use camino::Utf8PathBuf;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::configuration::Pending;
-use super::{Owner, StatusProbe};
+use super::{Owner, StatusProbe, VolumeSnapshots};
 use crate::error::{Error, Result, ResultExt};
 use crate::model::ServiceStatus;
 use crate::op::Op;
@@ -89,18 +89,24 @@ pub struct Lifecycle {
     owner: Owner,
     wait: Duration,
     pending: Option<Arc<Pending>>,
+    snapshots: Option<Arc<dyn VolumeSnapshots>>,
     warned: AtomicBool,
 }
 
 impl Lifecycle {
     /// `wait` is how long it may take to start or stop.
     pub fn new(service: Arc<dyn ServiceControl>, server: Arc<dyn Server>, owner: Owner, wait: Duration) -> Lifecycle {
-        Lifecycle { service, server, owner, wait, pending: None, warned: AtomicBool::new(false) }
+        Lifecycle { service, server, owner, wait, pending: None, snapshots: None, warned: AtomicBool::new(false) }
     }
 
     /// With a note of what waits for a restart: probes tell of it, and a start removes it.
     pub fn telling(self, pending: Arc<Pending>) -> Lifecycle {
         Lifecycle { pending: Some(pending), ..self }
+    }
+
+    /// With snapshots of its volume: a server that waits for a frozen file system cannot end.
+    pub fn letting_go(self, snapshots: Arc<dyn VolumeSnapshots>) -> Lifecycle {
+        Lifecycle { snapshots: Some(snapshots), ..self }
     }
 
     /// Starts it and waits until it answers.
@@ -125,6 +131,9 @@ impl Lifecycle {
     /// # Errors
     /// It did not end in time.
     pub async fn stop(&self, op: &Op) -> Result<()> {
+        if let Some(snapshots) = &self.snapshots {
+            snapshots.abandon().await;
+        }
         self.service.stop(op, self.wait).await.action("stop the database server")
     }
 

@@ -10,7 +10,7 @@ use secrecy::SecretString;
 use super::drill::Examination;
 use super::logs::GuestLogs;
 use super::tls::ClientTls;
-use super::{Descriptor, Facet, Upgrades};
+use super::{Descriptor, Facet, Upgrades, VolumeSnapshots};
 use crate::config::Settings;
 use crate::error::Result;
 use crate::model::{DatabaseSpec, Overrides, Page, PageRequest, PasswordChange, PrepareRequest, ServiceStatus, UserAttributes, UserSpec};
@@ -121,6 +121,7 @@ pub trait DatastoreManager: Send + Sync + fmt::Debug {
             Facet::RootPassword => self.root().is_some_and(RootAccess::tells_password),
             Facet::Config => self.config().is_some(),
             Facet::Backup => self.backups().is_some(),
+            Facet::Snapshots => self.snapshots().is_some(),
             Facet::Replication => self.replication().is_some(),
             Facet::RedisCluster => self.redis_cluster().is_some(),
             Facet::Upgrade => self.upgrades().is_some(),
@@ -152,6 +153,11 @@ pub trait DatastoreManager: Send + Sync + fmt::Debug {
 
     /// Backup and restore.
     fn backups(&self) -> Option<&dyn Backups> {
+        None
+    }
+
+    /// Snapshots of the volume.
+    fn snapshots(&self) -> Option<&dyn VolumeSnapshots> {
         None
     }
 

@@ -24,6 +24,7 @@ pub mod replication;
 mod reserved;
 pub mod restore;
 pub mod restoring;
+mod snapshot;
 pub mod tls;
 pub mod upgrade;
 
@@ -34,4 +35,5 @@ pub use manager::{
 };
 pub use owner::Owner;
 pub use reserved::Reserved;
+pub use snapshot::VolumeSnapshots;
 pub use upgrade::Upgrades;

@@ -103,7 +103,7 @@ async fn follow(op: &Op, manager: &dyn DatastoreManager, request: &PrepareReques
 
 /// Everything about the backup that can be wrong is found out before anything is touched. A snapshot of a volume is there already, as the volume.
 async fn look_at_backup(op: &Op, env: &PrepareEnv, request: &PrepareRequest) -> Result<Option<Chain>> {
-    let Some(backup) = request.backup_info.as_ref().filter(|backup| backup.storage_driver.as_deref() != Some("cinder")) else {
+    let Some(backup) = request.backup_info.as_ref().filter(|backup| !backup.is_volume_snapshot()) else {
         return Ok(None);
     };
     let (swift_url, storage_driver) = (backup.swift_url.clone(), backup.storage_driver.clone());

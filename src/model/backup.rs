@@ -65,6 +65,11 @@ pub struct RestoreRequest {
 }
 
 impl RestoreRequest {
+    /// True for a snapshot of a volume (2026.1): the data are there already, as the volume, and are a copy of another instance's.
+    pub fn is_volume_snapshot(&self) -> bool {
+        self.storage_driver.as_deref() == Some("cinder")
+    }
+
     /// A backup that no controller asks for: a drill's.
     pub fn of(location: impl Into<String>, checksum: Option<String>, kind: Option<String>) -> Self {
         RestoreRequest { id: None, location: location.into(), checksum, kind, swift_url: None, storage_driver: None }

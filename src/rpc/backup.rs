@@ -1,6 +1,8 @@
-//! `create_backup`: what the conductor is told, and when.
+//! `create_backup`: what the conductor is told, and when. And snapshots of the volume, of which the controller tells.
 
 use std::sync::Arc;
+
+use serde_json::{Value, json};
 
 use super::dispatch::Dispatcher;
 use crate::error::{Error, Result};
@@ -15,6 +17,18 @@ use crate::volume;
 const NOTE: usize = 255;
 
 impl Dispatcher {
+    /// `pre_create_backup`: the answer becomes part of what a replica is made from (`dataset`).
+    pub(super) async fn hold_for_snapshot(&self, op: &Op) -> Result<Value> {
+        let snapshots = self.facet("pre_create_backup", self.manager.snapshots())?;
+        snapshots.hold(op).await.map(Value::Object)
+    }
+
+    /// `post_create_backup`.
+    pub(super) async fn release_snapshot(&self) -> Result<Value> {
+        let snapshots = self.facet("post_create_backup", self.manager.snapshots())?;
+        snapshots.release().await.map(|()| json!({}))
+    }
+
     /// BUILDING is with the broker before the work begins. COMPLETED or FAILED leaves with the answer, through the journal.
     pub(super) async fn create_backup(&self, op: &Op, request: &BackupRequest, casts: &mut Vec<Letter>) -> Result<Finished> {
         let size = volume::filesystem_stats(&self.manager.mount_point()).ok().map(|stats| stats.used);

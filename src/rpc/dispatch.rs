@@ -8,7 +8,7 @@ use secrecy::ExposeSecret;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use super::args::VolumeArgs;
+use super::args::{UpdateAttributes, VolumeArgs};
 use super::conductor::Conductor;
 use super::method::Resume;
 use super::request::{self, Request, Support};
@@ -284,9 +284,7 @@ impl Dispatcher {
             GetUser(args) => to_value(users()?.get(op, &args.username, args.hostname.as_deref()).await?),
             DeleteUser(args) => done(users()?.delete(op, &args.user).await),
             ChangePasswords(args) => done(users()?.change_passwords(op, &args.users).await),
-            UpdateAttributes(args) => {
-                done(users()?.update_attributes(op, &args.username, args.hostname.as_deref(), &args.user_attrs).await)
-            }
+            UpdateAttributes(args) => done(self.update_attributes(op, &args).await),
             ListAccess(args) => to_value(users()?.list_access(op, &args.username, args.hostname.as_deref()).await?),
             GrantAccess(args) => done(users()?.grant_access(op, &args.username, args.hostname.as_deref(), &args.databases).await),
             RevokeAccess(args) => done(users()?.revoke_access(op, &args.username, args.hostname.as_deref(), &args.database).await),
@@ -296,6 +294,8 @@ impl Dispatcher {
             IsRootEnabled(_) => to_value(root()?.is_enabled(op).await?),
             GetRootPassword(_) => to_value(root()?.password(op).await?.map(|password| password.expose_secret().to_owned())),
             CreateBackup(args) => done(self.create_backup(op, &args.backup_info, casts).await.map(drop)),
+            PreCreateBackup(_) => self.hold_for_snapshot(op).await,
+            PostCreateBackup(_) => self.release_snapshot().await,
             GuestLogList(_) => to_value(logs::list(op, &self.log_env(), guest_logs()?).await?),
             GuestLogAction(args) => to_value(logs::action(op, &self.log_env(), guest_logs()?, &args).await?),
             ModuleList(args) => to_value(modules::list(op, &self.prepare.modules(), args.include_contents)?),
@@ -325,6 +325,11 @@ impl Dispatcher {
             ClusterMeet(args) => done(cluster()?.meet(op, &args.ip, args.port.as_deref().unwrap_or_default()).await),
             ClusterAddslots(args) => done(cluster()?.add_slots(op, args.first_slot, args.last_slot).await),
         }
+    }
+
+    async fn update_attributes(&self, op: &Op, args: &UpdateAttributes) -> Result<()> {
+        let users = self.facet("update_attributes", self.manager.users())?;
+        users.update_attributes(op, &args.username, args.hostname.as_deref(), &args.user_attrs).await
     }
 
     pub(super) fn not_supported(&self, operation: &str) -> Error {

@@ -91,6 +91,9 @@ requests! {
     GetRootPassword(NoArgs) = Method::read(Facet::RootPassword),
     // Backup.
     CreateBackup(CreateBackup) = Method::backup(Facet::Backup).notified(),
+    // Snapshots of the volume: held and let go beside changes, which may wait for the tables. What was cut short is let go by the next agent.
+    PreCreateBackup(Anything) = Method::backup(Facet::Snapshots).resumed(Resume::Report),
+    PostCreateBackup(Anything) = Method::backup(Facet::Snapshots).resumed(Resume::Report),
     // Logs. Published again, nothing is there twice.
     GuestLogList(NoArgs) = Method::read(Facet::Logs),
     GuestLogAction(LogAction) = Method::logs(Facet::Logs).resumed(Resume::RepeatInTime),
@@ -130,7 +133,6 @@ requests! {
 /// Methods that no datastore of this build has, by what they would be served by. One that is built moves up, into [`Request`].
 const UNBUILT: &[(Facet, &[&str])] = &[
     (Facet::SelfUpdate, &["update_guest"]),
-    (Facet::Backup, &["pre_create_backup", "post_create_backup"]),
     (Facet::GaleraCluster, &["install_cluster", "reset_admin_password", "get_cluster_context", "write_cluster_configuration_overrides"]),
     (
         Facet::MongoDbCluster,

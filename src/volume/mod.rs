@@ -6,6 +6,7 @@
 mod aside;
 mod content;
 mod device;
+mod frozen;
 mod fstab;
 mod holders;
 mod identity;
@@ -19,5 +20,6 @@ mod stats;
 pub use aside::clear_left_over;
 pub use content::FileSystem;
 pub use device::{Existing, Formatted, Volume};
+pub use frozen::Freezer;
 pub use fstab::FstabEntry;
 pub use stats::{FilesystemStats, filesystem_stats};

@@ -20,6 +20,8 @@ use crate::system::files;
 
 /// Present only while a server starts that must create the agent's account.
 const INIT_FILE: &str = "99-system-001-init.cnf";
+/// While the data may be a copy of a replica's.
+const ALONE: &str = "99-system-002-alone.cnf";
 const MODE: u32 = 0o644;
 
 /// The configuration of one server.
@@ -170,6 +172,20 @@ impl Configuration {
     /// Takes [`Self::set_init_file`] back.
     pub(super) fn clear_init_file(&self) -> Result<()> {
         files::remove(&self.layout.override_dir.join(INIT_FILE))
+    }
+
+    /// Keeps a server with a copy of a replica's data from following that one's source.
+    pub(super) fn stay_alone(&self) -> Result<()> {
+        let mut file = OptionFile::of_group("mysqld");
+        for option in ["loose-skip-slave-start", "loose-skip-replica-start"] {
+            file.set_option("mysqld", option, &[None])?;
+        }
+        files::write_atomic(&self.layout.override_dir.join(ALONE), file.render().as_bytes(), MODE, None)
+    }
+
+    /// Takes [`Self::stay_alone`] back.
+    pub(super) fn stay_alone_no_more(&self) -> Result<()> {
+        files::remove(&self.layout.override_dir.join(ALONE))
     }
 
     /// Lets the server read `layers`, and say what it makes of them.

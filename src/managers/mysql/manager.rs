@@ -23,6 +23,7 @@ use super::roles::Roles;
 use super::root::Root;
 use super::secure;
 use super::server::ServerProgram;
+use super::snapshots::Snapshots;
 use super::tls::Tls;
 use super::upgrade;
 use crate::codec::OptionFile;
@@ -36,13 +37,15 @@ use crate::managers::restoring::HalfRestored;
 use crate::managers::tls::{ClientTls, TlsStore};
 use crate::managers::{
     Backups, ConfigGroups, DatabaseAdmin, DatastoreManager, Deps, Descriptor, Owner, RootAccess, StatusProbe, Upgrades, UserAdmin,
+    VolumeSnapshots,
 };
-use crate::model::{Overrides, PrepareRequest};
+use crate::model::{Overrides, PrepareRequest, RestoreRequest};
 use crate::op::Op;
 use crate::strategies::replication::ReplicationStrategy;
 use crate::strategies::replication::mysql::MySqlReplication;
 use crate::system::files;
 use crate::system::service::ServiceControl;
+use crate::volume::Freezer;
 
 /// Directory of keys and certificates, on the volume: beside the data, and no database for a server that takes directories for those.
 const TLS_DIRECTORY: &str = "tls";
@@ -65,6 +68,7 @@ pub struct MySqlManager {
     roles: Arc<Roles>,
     replication: MySqlReplication,
     backups: MySqlBackups,
+    snapshots: Arc<Snapshots>,
     logs: Logs,
     tls: Tls,
 }
@@ -81,7 +85,9 @@ impl MySqlManager {
         let server = Arc::new(MySqlServer { client: Arc::clone(&client), configuration: Arc::clone(&configuration) });
         let pending = Arc::new(Pending::new(&layout.state_dir));
         let lifecycle = Lifecycle::new(Arc::clone(&deps.service), server, owner.clone(), deps.settings.state_change_wait_time);
-        let lifecycle = Arc::new(lifecycle.telling(Arc::clone(&pending)));
+        let freezer = Freezer::new(Arc::clone(&deps.commands), layout.mount_point.clone(), layout.state_dir.clone());
+        let snapshots = Arc::new(Snapshots::new(Arc::clone(&client), freezer, layout.data_dir.clone(), owner.clone()));
+        let lifecycle = Arc::new(lifecycle.telling(Arc::clone(&pending)).letting_go(Arc::<Snapshots>::clone(&snapshots)));
         let tls_store = TlsStore::new(layout.mount_point.join(TLS_DIRECTORY), owner.clone());
         let roles = Arc::new(Roles {
             client: Arc::clone(&client),
@@ -116,6 +122,7 @@ impl MySqlManager {
         };
         MySqlManager {
             descriptor,
+            snapshots,
             owner,
             backups,
             replication: MySqlReplication::new(Arc::<Roles>::clone(&roles), &replication_strategy(descriptor, &deps.settings.datastore)),
@@ -319,9 +326,19 @@ impl DatastoreManager for MySqlManager {
             // Credentials of another database are of no use, and not a way in to try first.
             files::remove(&self.layout.credentials)?;
         }
+        let is_copy = request.backup_info.as_ref().is_some_and(RestoreRequest::is_volume_snapshot);
+        if is_copy {
+            // The UUID of a server: a replica with that of its source is refused.
+            files::remove(&self.layout.data_dir.join("auto.cnf"))?;
+            self.configuration.stay_alone()?;
+        }
         self.deps.service.set_enabled(op, true).await?;
         self.start(op).await?;
-        self.take_over(op, request).await
+        self.take_over(op, request).await?;
+        if is_copy {
+            self.replication.follow_nobody(op).await?;
+        }
+        self.configuration.stay_alone_no_more()
     }
 
     fn data_directory(&self, mount_point: &Utf8Path) -> Utf8PathBuf {
@@ -371,6 +388,10 @@ impl DatastoreManager for MySqlManager {
 
     fn backups(&self) -> Option<&dyn Backups> {
         Some(&self.backups)
+    }
+
+    fn snapshots(&self) -> Option<&dyn VolumeSnapshots> {
+        Some(&*self.snapshots)
     }
 
     fn logs(&self) -> Option<&dyn GuestLogs> {

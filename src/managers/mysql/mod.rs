@@ -23,6 +23,7 @@ mod roles;
 mod root;
 mod secure;
 mod server;
+mod snapshots;
 mod tls;
 mod upgrade;
 mod upgrading;

@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::system::files;
 
 /// Where physical backups of the family note their place, best first (mariabackup from 11.1; before it, and xtrabackup).
-const INFO_FILES: &[&str] = &["mariadb_backup_binlog_info", "xtrabackup_binlog_info"];
+pub(super) const INFO_FILES: &[&str] = &["mariadb_backup_binlog_info", "xtrabackup_binlog_info"];
 /// Bits of [`Coordinates::ordinal`] for the place within a file.
 const PLACE_BITS: u32 = 40;
 

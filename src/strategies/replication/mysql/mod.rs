@@ -11,6 +11,7 @@ mod host;
 mod memory;
 mod progress;
 mod server;
+mod snapshot_place;
 mod start;
 mod status;
 mod strategy;
@@ -18,4 +19,5 @@ mod tls;
 mod user;
 
 pub use host::{Host, Role, RoleOptions};
+pub use snapshot_place::SnapshotPlace;
 pub use strategy::{MySqlReplication, Positioning};

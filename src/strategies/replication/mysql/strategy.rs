@@ -49,6 +49,20 @@ impl MySqlReplication {
         Server::open(op, self.host.client()).await
     }
 
+    /// A server whose data are a copy of another's follows nobody: whom it followed was that one's business. It must not have begun to.
+    ///
+    /// # Errors
+    /// The server refuses.
+    pub async fn follow_nobody(&self, op: &Op) -> Result<()> {
+        let mut server = self.server(op).await?;
+        if server.following(op).await?.is_some() {
+            let sql = server.dialect.forget_source();
+            server.run(op, "forget whom the copied server followed", &sql).await?;
+        }
+        server.close().await;
+        Ok(())
+    }
+
     pub(super) fn memory(&self) -> Result<Memory> {
         Memory::load(&self.host.memory_file())
     }
