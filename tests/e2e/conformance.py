@@ -399,7 +399,7 @@ BASE: dict[str, Case] = {
     "get_root_password": Case(answers=is_text),
     "create_backup": Case({"backup_info": BACKUP}, nothing, event="DBaaSBackupCreate"),
     "pre_create_backup": Case(answers=is_dict, in_train=False, after=change("post_create_backup")),
-    "post_create_backup": Case(answers=is_dict, in_train=False),
+    "post_create_backup": Case(answers=is_dict, in_train=False, before=change("pre_create_backup")),
     "backup_required_for_replication": Case(answers=is_bool),
     # The backup is the controller's: nothing is stored. test_replication.py makes and follows snapshots.
     "get_replication_snapshot": Case(
