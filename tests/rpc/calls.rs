@@ -61,7 +61,7 @@ async fn two_hundred_calls_in_flight_are_all_answered() {
 #[tokio::test(flavor = "multi_thread")]
 async fn answers_to_queues_that_are_not_there_yet_are_told_from_those_that_arrive() {
     let guest = Guest::new(&crate::support::shared_broker(), "");
-    let patience = "[oslo_messaging_rabbit]\nkombu_missing_consumer_retry_timeout=60\n";
+    let patience = "[oslo_messaging_rabbit]\nkombu_missing_consumer_retry_timeout=600\n";
     std::fs::write(guest.dir.join("conf.d/zz.conf"), patience).unwrap();
     guest.start();
     guest.consuming(1).await;
