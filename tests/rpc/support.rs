@@ -469,7 +469,11 @@ impl Peer {
     pub(crate) fn start() -> Peer {
         let python = std::env::var("TROVE_TEST_PYTHON").expect("TROVE_TEST_PYTHON is a Python with trove and oslo.messaging");
         let script = Utf8Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/rpc/peer.py");
-        let mut process = Command::new(python).arg(script).stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true).spawn().unwrap();
+        let mut command = Command::new(python);
+        command.arg(script).stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
+        // oslo.messaging's queue manager looks at the process that leads the group, which must be there: that of a shell's job may have ended.
+        command.process_group(0);
+        let mut process = command.spawn().unwrap();
         let stdin = tokio::sync::Mutex::new(process.stdin.take().unwrap());
         let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
         let waiting: Arc<Mutex<HashMap<u64, oneshot::Sender<Value>>>> = Arc::default();
