@@ -3,6 +3,7 @@
 use std::mem;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 
 use super::flavor::Flavor;
 use super::private_server::{Access, PrivateServer, PrivateServerSpec};
@@ -52,7 +53,10 @@ impl RestoreRunner for LoadRestore {
             .timeout(self.spec.wait);
         let running = self.spec.service.spawn(op, load).await?;
         let mut head = Vec::new();
-        let see = |bytes: &[u8]| head.extend_from_slice(&bytes[..HEAD.saturating_sub(head.len()).min(bytes.len())]);
+        let see = |bytes: Bytes| {
+            head.extend_from_slice(&bytes[..HEAD.saturating_sub(head.len()).min(bytes.len())]);
+            Ok(bytes)
+        };
         feed(op, running, step.content, see).await.action("load the dump")?;
         let made_by = upgrade::dumped_by(&String::from_utf8_lossy(&head));
         if made_by.is_some_and(|old| upgrade::is_needed(old, self.flavor)) {

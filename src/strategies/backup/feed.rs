@@ -1,5 +1,7 @@
 //! [`feed`]: a stored backup into the tool that takes it back.
 
+use bytes::Bytes;
+use camino::Utf8Path;
 use tokio::io::AsyncWriteExt;
 
 use crate::error::{Error, Result};
@@ -7,16 +9,21 @@ use crate::op::Op;
 use crate::strategies::storage::ByteStream;
 use crate::system::command::CommandOutput;
 use crate::system::running::RunningCommand;
+use crate::volume;
 
-/// Writes all of `content` to the program's standard input, and waits for its end. `see` gets every buffer first.
+/// A volume with less left than this is full.
+const FULL_BYTES: u64 = 1 << 20;
+
+/// Writes all of `content` to the program's standard input, and waits for its end. `through` gets every buffer first, and
+/// the program what it returns.
 ///
 /// # Errors
-/// The content broke off: its own error, and the program is ended. The program failed, or ended before it had read everything.
+/// The content broke off, or `through` refused it: that error, and the program is ended. The program failed, or ended before it had read everything.
 pub async fn feed(
     op: &Op,
     mut program: RunningCommand,
     mut content: ByteStream,
-    mut see: impl FnMut(&[u8]) + Send,
+    mut through: impl FnMut(Bytes) -> Result<Bytes> + Send,
 ) -> Result<CommandOutput> {
     let Some(mut input) = program.take_stdin() else { return Err(Error::guest("the program's input is in use already")) };
     // Nobody reads its output: it must not be able to fill a pipe.
@@ -31,7 +38,7 @@ pub async fn feed(
                 return Err(cancelled);
             }
         };
-        match next {
+        match next.map(|item| item.and_then(&mut through)) {
             None => break,
             Some(Err(error)) => {
                 // What it would say of half an input is no news.
@@ -39,7 +46,6 @@ pub async fn feed(
                 return Err(error);
             }
             Some(Ok(bytes)) => {
-                see(&bytes);
                 if input.write_all(&bytes).await.is_err() {
                     refused = true;
                     break;
@@ -62,6 +68,27 @@ pub async fn feed(
     Ok(output)
 }
 
+/// [`feed`] to a program that unpacks an archive below a directory.
+///
+/// # Errors
+/// Those of [`feed`]; a volume that is full is told as such.
+pub async fn unpack(
+    op: &Op,
+    program: RunningCommand,
+    content: ByteStream,
+    into: &Utf8Path,
+    through: impl FnMut(Bytes) -> Result<Bytes> + Send,
+) -> Result<()> {
+    match feed(op, program, content, through).await {
+        Err(error @ Error::Command { .. }) if volume::filesystem_stats(into).is_ok_and(|stats| stats.available() < FULL_BYTES) => {
+            Err(Error::guest(format!(
+                "the volume is full: the backup needs more than there is at {into}; restore it to a larger volume ({error})"
+            )))
+        }
+        other => other.map(drop),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -73,14 +100,18 @@ mod tests {
         let (sender, stream) = byte_stream(1);
         tokio::spawn(async move {
             for item in content {
-                if sender.send(item.map(bytes::Bytes::from_static)).await.is_err() {
+                if sender.send(item.map(Bytes::from_static)).await.is_err() {
                     break;
                 }
             }
         });
         let op = Op::internal(CancellationToken::new());
         let mut seen = Vec::new();
-        feed(&op, RunningCommand::start(program)?, stream, |bytes| seen.extend_from_slice(bytes)).await?;
+        feed(&op, RunningCommand::start(program)?, stream, |bytes| {
+            seen.extend_from_slice(&bytes);
+            Ok(bytes)
+        })
+        .await?;
         Ok(seen)
     }
 

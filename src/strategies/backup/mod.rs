@@ -10,6 +10,7 @@ mod encode;
 mod feed;
 mod inflate;
 mod keep;
+mod login;
 pub mod mysql;
 mod pace;
 pub mod redis;
@@ -21,7 +22,8 @@ mod watched;
 
 pub use download::{Decoding, download};
 pub use encode::{Encoding, encode};
-pub use feed::feed;
+pub use feed::{feed, unpack};
+pub use login::ToolLogin;
 pub use pace::{Pace, RateLimits, Usage};
 pub(crate) use retry::Failures;
 pub use retry::Retry;

@@ -6,11 +6,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::super::watched::watched;
-use super::ToolLogin;
 use crate::error::{Error, Result};
 use crate::model::BackupMetadata;
 use crate::op::Op;
-use crate::strategies::backup::{BackupJob, BackupRunner, BackupStream};
+use crate::strategies::backup::{BackupJob, BackupRunner, BackupStream, ToolLogin};
 use crate::system::command::{CommandOutput, CommandSpec};
 
 /// What the tool may still do after the end of its output.
@@ -32,7 +31,7 @@ pub struct MySqlDump {
 impl MySqlDump {
     fn command(&self, job: &BackupJob) -> CommandSpec {
         CommandSpec::new(self.program)
-            .arg(self.login.option())
+            .arg(format!("--defaults-file={}", self.login.path()))
             .args(["--all-databases", "--opt", "--single-transaction", "--routines", "--triggers", "--events"])
             .args(self.position_option)
             .args(&job.extra_options)

@@ -6,10 +6,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use camino::Utf8PathBuf;
 
-use super::{ToolLogin, hot_log};
+use super::hot_log;
 use crate::error::{Error, Result};
 use crate::op::Op;
-use crate::strategies::backup::{BackupJob, BackupRunner, BackupStream};
+use crate::strategies::backup::{BackupJob, BackupRunner, BackupStream, ToolLogin};
 use crate::system::command::CommandSpec;
 
 /// What the tool may still do after the end of its output.
@@ -78,7 +78,7 @@ pub struct HotBackup {
 impl HotBackup {
     fn command(&self, job: &BackupJob) -> Result<CommandSpec> {
         let command = CommandSpec::new(&self.program)
-            .arg(self.login.option())
+            .arg(format!("--defaults-file={}", self.login.path()))
             .args(["--backup", "--stream=xbstream"])
             .arg(format!("--datadir={}", self.data_dir))
             // Nothing is written there but temporary files.

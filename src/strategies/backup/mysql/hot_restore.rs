@@ -9,18 +9,15 @@ use camino::{Utf8Path, Utf8PathBuf};
 use super::{HotTool, hot_log};
 use crate::error::{Error, Result, ResultExt};
 use crate::op::Op;
-use crate::strategies::backup::{RestoreRunner, RestoreStep, feed};
+use crate::strategies::backup::{RestoreRunner, RestoreStep, unpack};
 use crate::system::command::CommandSpec;
 use crate::system::files;
 use crate::system::service::ServiceControl;
-use crate::volume;
 
 /// The log of hours of writing is applied within this time.
 const PREPARE: Duration = Duration::from_secs(6 * 3600);
 /// What unpacking may still do after the end of its input.
 const ENDING: Duration = Duration::from_secs(600);
-/// A volume with less left than this is full.
-const FULL_BYTES: u64 = 1 << 20;
 
 /// Restores into one directory. Ownership and the server are its caller's business.
 #[derive(Debug)]
@@ -48,16 +45,9 @@ impl HotRestore {
     }
 
     async fn unpack(&self, op: &Op, step: RestoreStep, into: &Utf8Path) -> Result<()> {
-        let unpack = CommandSpec::new(self.tool.unpacker()).args(["-x", "-C", into.as_str()]).timeout(ENDING);
-        let running = self.service.spawn(op, unpack).await?;
-        match feed(op, running, step.content, |_| ()).await {
-            Err(error @ Error::Command { .. }) if volume::filesystem_stats(into).is_ok_and(|stats| stats.available() < FULL_BYTES) => {
-                Err(Error::guest(format!(
-                    "the volume is full: the backup needs more than there is at {into}; restore it to a larger volume ({error})"
-                )))
-            }
-            other => other.map(drop),
-        }
+        let unpacker = CommandSpec::new(self.tool.unpacker()).args(["-x", "-C", into.as_str()]).timeout(ENDING);
+        let running = self.service.spawn(op, unpacker).await?;
+        unpack(op, running, step.content, into, Ok).await
     }
 }
 

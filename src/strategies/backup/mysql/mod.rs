@@ -4,13 +4,11 @@ mod dump;
 mod hot;
 mod hot_log;
 mod hot_restore;
-mod login;
 mod names;
 mod usage;
 
 pub use dump::MySqlDump;
 pub use hot::{HotBackup, HotTool};
 pub use hot_restore::HotRestore;
-pub use login::ToolLogin;
 pub use names::Strategy;
 pub use usage::MySqlUsage;

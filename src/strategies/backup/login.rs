@@ -1,4 +1,4 @@
-//! [`ToolLogin`]: how a backup tool logs in. By an option file, never by its arguments.
+//! [`ToolLogin`]: how a backup tool logs in. By a file with the password, never by its arguments.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::op::Op;
 use crate::system::command::CommandSpec;
 use crate::system::service::ServiceControl;
 
-/// An option file with user, password and socket, where the tools run.
+/// A file with the password, in the form the tools read (an option file of MySQL, a password file of PostgreSQL), where they run.
 #[derive(Debug)]
 pub struct ToolLogin {
     service: Arc<dyn ServiceControl>,
@@ -30,15 +30,10 @@ impl ToolLogin {
     /// # Errors
     /// The container's file system refused.
     pub async fn in_container(op: &Op, service: Arc<dyn ServiceControl>, content: SecretString) -> Result<Self> {
-        let path = Utf8PathBuf::from("/tmp/.trove-backup.cnf");
+        let path = Utf8PathBuf::from("/tmp/.trove-backup-login");
         let install = CommandSpec::new("install").args(["-m", "0600", "/dev/stdin", path.as_str()]);
         service.exec(op, install.stdin_secret(content.expose_secret().into())).await.action(format!("write {path} in the container"))?;
         Ok(ToolLogin { service, path, is_copy: true })
-    }
-
-    /// The option that must come before all others.
-    pub fn option(&self) -> String {
-        format!("--defaults-file={}", self.path)
     }
 
     /// Where the tools run.
@@ -59,7 +54,7 @@ impl Drop for ToolLogin {
             let (service, remove) = (Arc::clone(&self.service), CommandSpec::new("rm").args(["-f", "--", self.path.as_str()]));
             runtime.spawn(async move {
                 if let Err(error) = service.exec(&Op::internal(CancellationToken::new()), remove).await {
-                    tracing::warn!(%error, "failed to remove the option file of a backup tool from the container");
+                    tracing::warn!(%error, "failed to remove the password file of a backup tool from the container");
                 }
             });
         }
