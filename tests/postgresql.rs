@@ -9,6 +9,8 @@ mod ports;
 #[path = "postgresql/support.rs"]
 mod support;
 
+#[path = "postgresql/backup.rs"]
+mod backup;
 #[path = "postgresql/configuration.rs"]
 mod configuration;
 #[path = "postgresql/databases.rs"]

@@ -49,6 +49,37 @@ pub async fn wait_until_up(op: &Op, running: &mut RunningCommand, server: &dyn A
     }
 }
 
+/// Ends every process that works in this directory: a server whose children outlive it, and look for its end when they next wait for something only.
+///
+/// # Errors
+/// One cannot be ended.
+pub async fn end_all_in(op: &Op, directory: &Utf8Path) -> Result<()> {
+    let mut look = tokio::time::interval(LOOK);
+    let gone = async {
+        loop {
+            look.tick().await;
+            let left = working_in(directory);
+            if left.is_empty() {
+                return;
+            }
+            tracing::warn!(?left, %directory, "ending what an earlier private database server has left");
+            for pid in left {
+                // It may have ended in the meantime: that is what is wanted.
+                kill(Pid::from_raw(pid), Signal::SIGKILL).ok();
+            }
+        }
+    };
+    let ended = op.until_cancelled("end a private database server", tokio::time::timeout(GONE, gone)).await?;
+    ended.map_err(|_| Error::guest(format!("the processes of a private database server in {directory} cannot be ended")))
+}
+
+/// Processes with this working directory.
+fn working_in(directory: &Utf8Path) -> Vec<i32> {
+    let Ok(processes) = Utf8Path::new("/proc").read_dir_utf8() else { return Vec::new() };
+    let works_there = |entry: &camino::Utf8DirEntry| entry.path().join("cwd").read_link_utf8().is_ok_and(|cwd| cwd == *directory);
+    processes.flatten().filter(works_there).filter_map(|entry| entry.file_name().parse().ok()).collect()
+}
+
 /// Ends one that an agent which was killed has left: the process in `pid_file`, if `sign` is in its command line.
 ///
 /// # Errors

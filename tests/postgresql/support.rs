@@ -40,8 +40,14 @@ fn settings(dir: &Utf8Path) -> Settings {
 impl Guest {
     /// A guest that nothing was done to.
     pub(crate) fn new(name: &str) -> Guest {
+        Guest::changed(name, |_| ())
+    }
+
+    /// One with other settings.
+    pub(crate) fn changed(name: &str, change: impl FnOnce(&mut Settings)) -> Guest {
         let dir = new_directory("postgresql", name);
-        let settings = settings(&dir);
+        let mut settings = settings(&dir);
+        change(&mut settings);
         Guest::with_settings(dir, settings, free_port())
     }
 
@@ -65,6 +71,13 @@ impl Guest {
     /// The same guest after its agent was started again.
     pub(crate) fn agent_again(&self) -> Guest {
         Guest::with_settings(self.dir.clone(), (*self.settings).clone(), self.port)
+    }
+
+    /// The same guest, whose agent was started again with other settings.
+    pub(crate) fn with(&self, change: impl FnOnce(&mut Settings)) -> Guest {
+        let mut settings = (*self.settings).clone();
+        change(&mut settings);
+        Guest::with_settings(self.dir.clone(), settings, self.port)
     }
 
     /// What a controller renders, in short, and `extra`. The server syncs nothing: the tests do not cut its power.

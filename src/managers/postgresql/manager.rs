@@ -7,6 +7,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 
 use super::accounts::Accounts;
 use super::admin;
+use super::backups::PostgreSqlBackups;
 use super::configuration::Configuration;
 use super::databases::Databases;
 use super::descriptor::POSTGRESQL;
@@ -22,7 +23,9 @@ use crate::managers::configuration::Pending;
 use crate::managers::data_directory::DataDirectory;
 use crate::managers::lifecycle::Lifecycle;
 use crate::managers::restoring::HalfRestored;
-use crate::managers::{ConfigGroups, DatabaseAdmin, DatastoreManager, Deps, Descriptor, Owner, RootAccess, StatusProbe, UserAdmin};
+use crate::managers::{
+    Backups, ConfigGroups, DatabaseAdmin, DatastoreManager, Deps, Descriptor, Owner, RootAccess, StatusProbe, UserAdmin,
+};
 use crate::model::PrepareRequest;
 use crate::op::Op;
 use crate::system::files;
@@ -44,6 +47,7 @@ pub struct PostgreSqlManager {
     databases: Databases,
     root: Root,
     groups: Groups,
+    backups: PostgreSqlBackups,
 }
 
 impl PostgreSqlManager {
@@ -60,6 +64,15 @@ impl PostgreSqlManager {
         });
         let client = Arc::new(Client::new(Arc::<Configuration>::clone(&configuration), layout.credentials.clone()));
         let rules = Arc::new(Rules::new(&POSTGRESQL, &deps.settings.accounts));
+        let backups = PostgreSqlBackups {
+            settings: Arc::clone(&deps.settings),
+            service: Arc::clone(&service),
+            configuration: Arc::clone(&configuration),
+            program: Arc::clone(&program),
+            client: Arc::clone(&client),
+            rules: Arc::clone(&rules),
+            owner: owner.clone(),
+        };
         let pending = Arc::new(Pending::new(&layout.state_dir));
         let server = Arc::new(PostgreSqlServer { client: Arc::clone(&client), layout: layout.clone() });
         let lifecycle = Lifecycle::new(Arc::clone(&service), server, owner.clone(), deps.settings.state_change_wait_time);
@@ -69,6 +82,7 @@ impl PostgreSqlManager {
             databases: Databases { client: Arc::clone(&client), rules, program: Arc::clone(&program) },
             root: Root { client: Arc::clone(&client), password_length: deps.settings.accounts.password_length },
             groups: Groups { client: Arc::clone(&client), configuration: Arc::clone(&configuration), service, pending },
+            backups,
             deps,
             layout,
             owner,
@@ -216,5 +230,9 @@ impl DatastoreManager for PostgreSqlManager {
 
     fn config(&self) -> Option<&dyn ConfigGroups> {
         Some(&self.groups)
+    }
+
+    fn backups(&self) -> Option<&dyn Backups> {
+        Some(&self.backups)
     }
 }

@@ -75,11 +75,15 @@ impl ServerProgram {
         self.find(op).await.map(|(_, version)| version)
     }
 
+    /// Path of a program beside the server's.
+    pub(super) async fn path(&self, op: &Op, name: &str) -> Result<Utf8PathBuf> {
+        let (server, _) = self.find(op).await?;
+        Ok(server.parent().unwrap_or(Utf8Path::new("/usr/bin")).join(name))
+    }
+
     /// A program beside the server's, run as its account.
     pub(super) async fn command(&self, op: &Op, name: &str) -> Result<CommandSpec> {
-        let (server, _) = self.find(op).await?;
-        let path = server.parent().unwrap_or(Utf8Path::new("/usr/bin")).join(name);
-        Ok(CommandSpec::new(path.as_str()).as_user(self.owner.name()))
+        Ok(CommandSpec::new(self.path(op, name).await?.as_str()).as_user(self.owner.name()))
     }
 
     /// Lets the server read a configuration without starting; `None` when it takes it.

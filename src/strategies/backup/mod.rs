@@ -13,6 +13,7 @@ mod keep;
 mod login;
 pub mod mysql;
 mod pace;
+pub mod postgresql;
 pub mod redis;
 mod retry;
 mod runner;

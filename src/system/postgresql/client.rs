@@ -7,7 +7,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use camino::Utf8PathBuf;
+use camino::{Utf8Path, Utf8PathBuf};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_postgres::error::SqlState;
@@ -45,8 +45,17 @@ pub trait Address: Send + Sync + fmt::Debug {
 #[derive(Debug)]
 pub struct Client {
     address: Arc<dyn Address>,
-    credentials: Utf8PathBuf,
+    login: Login,
     sessions: Semaphore,
+}
+
+/// As whom.
+#[derive(Debug)]
+enum Login {
+    /// As `os_admin`, whose password is in this file.
+    Administrator(Utf8PathBuf),
+    /// As this role, which the server lets in without a password.
+    Trusted(&'static str),
 }
 
 /// Columns of a row, as text.
@@ -67,10 +76,30 @@ impl fmt::Debug for Session<'_> {
 impl Client {
     /// A client of the server at `address`, whose administrator's password is in the password file `credentials`.
     pub fn new(address: Arc<dyn Address>, credentials: Utf8PathBuf) -> Client {
-        Client { address, credentials, sessions: Semaphore::new(MAX_SESSIONS) }
+        Client { address, login: Login::Administrator(credentials), sessions: Semaphore::new(MAX_SESSIONS) }
     }
 
-    /// A session of `os_admin`.
+    /// A client of a private server, which lets this role in without a password.
+    pub fn trusted(address: Arc<dyn Address>, role: &'static str) -> Client {
+        Client { address, login: Login::Trusted(role), sessions: Semaphore::new(MAX_SESSIONS) }
+    }
+
+    fn role(&self) -> &'static str {
+        match self.login {
+            Login::Administrator(_) => OS_ADMIN,
+            Login::Trusted(role) => role,
+        }
+    }
+
+    /// The password; `None` for a role that needs none. `unknown` stands for one that there is not yet.
+    fn password(&self, unknown: impl FnOnce(&Utf8Path) -> Result<SecretString>) -> Result<Option<SecretString>> {
+        match &self.login {
+            Login::Administrator(file) => credentials::read(file)?.map_or_else(|| unknown(file), Ok).map(Some),
+            Login::Trusted(_) => Ok(None),
+        }
+    }
+
+    /// A session of the client's role.
     ///
     /// # Errors
     /// [`Error::Guest`] when there are no credentials yet; [`Error::Database`] when the server answered and refused; [`Error::Io`] or
@@ -79,19 +108,16 @@ impl Client {
         self.session_in(op, HOME).await
     }
 
-    /// A session of `os_admin` in another database.
+    /// A session in another database.
     ///
     /// # Errors
     /// Those of [`Self::session`].
     pub async fn session_in(&self, op: &Op, database: &str) -> Result<Session<'_>> {
-        let password = credentials::read(&self.credentials)?.ok_or_else(|| {
-            Error::guest(format!(
-                "the agent has no account in the database yet ({} is not there): prepare did not finish",
-                self.credentials
-            ))
+        let password = self.password(|file| {
+            Err(Error::guest(format!("the agent has no account in the database yet ({file} is not there): prepare did not finish")))
         })?;
-        let action = format!("log in to the database as {OS_ADMIN}");
-        let opened = op.until_cancelled(&action, tokio::time::timeout(CONNECT_DEADLINE, self.open(&password, database))).await?;
+        let action = format!("log in to the database as {}", self.role());
+        let opened = op.until_cancelled(&action, tokio::time::timeout(CONNECT_DEADLINE, self.open(password.as_ref(), database))).await?;
         let opened = opened.map_err(|_| Error::Timeout { action: action.clone(), after: CONNECT_DEADLINE, detail: String::new() })?;
         opened?.map_err(|error| convert(&error, action))
     }
@@ -102,9 +128,9 @@ impl Client {
     /// It said nothing.
     pub async fn greet(&self) -> Result<Greeting> {
         // Before there are credentials, a refusal tells a living server from a dead one.
-        let password = credentials::read(&self.credentials)?.unwrap_or_else(|| "none".into());
+        let password = self.password(|_| Ok("none".into()))?;
         let action = "ask the database how it is";
-        let error = match self.open(&password, HOME).await? {
+        let error = match self.open(password.as_ref(), HOME).await? {
             Ok(session) => match session.client.simple_query("SELECT 1").await {
                 Ok(_) => return Ok(Greeting::Good),
                 Err(error) => error,
@@ -119,12 +145,15 @@ impl Client {
         }
     }
 
-    async fn open(&self, password: &SecretString, database: &str) -> Result<Result<Session<'_>, tokio_postgres::Error>> {
+    async fn open(&self, password: Option<&SecretString>, database: &str) -> Result<Result<Session<'_>, tokio_postgres::Error>> {
         let permit =
             self.sessions.acquire().await.map_err(|_| Error::Cancelled { action: "wait for a session with the database".into() })?;
         let (directory, port) = self.address.address()?;
         let mut config = tokio_postgres::Config::new();
-        config.host_path(directory.as_std_path()).port(port).user(OS_ADMIN).password(password.expose_secret()).dbname(database);
+        config.host_path(directory.as_std_path()).port(port).user(self.role()).dbname(database);
+        if let Some(password) = password {
+            config.password(password.expose_secret());
+        }
         config.application_name("trove-guestagent").options(OPTIONS);
         match config.connect(NoTls).await {
             Ok((client, connection)) => {

@@ -1,0 +1,121 @@
+//! [`BaseRestore`]: a base backup into a data directory.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use camino::{Utf8Path, Utf8PathBuf};
+
+use super::configuration::{names, refuse_own};
+use super::private_server::PrivateServerSpec;
+use super::program::ServerProgram;
+use crate::codec::{Document, PostgreSqlConf};
+use crate::error::{Error, Result, ResultExt};
+use crate::managers::Owner;
+use crate::op::Op;
+use crate::strategies::backup::postgresql::ArchiveCheck;
+use crate::strategies::backup::{RestoreRunner, RestoreStep, unpack};
+use crate::system::command::CommandSpec;
+use crate::system::files;
+use crate::system::service::ServiceControl;
+
+/// What unpacking may still do after the end of its input.
+const ENDING: Duration = Duration::from_secs(600);
+/// What a replica, or a server that was being recovered, has in its data directory: the restored one follows nobody.
+const ROLES: [&str; 2] = ["standby.signal", "recovery.signal"];
+/// What `ALTER SYSTEM` has written.
+const SETTINGS: &str = "postgresql.auto.conf";
+/// What of that is about the server it was written on, besides the agent's own parameters.
+const OF_THE_SOURCE: [&str; 4] = ["archive_", "primary_", "recovery_", "restore_"];
+
+/// Restores into one directory.
+#[derive(Debug)]
+pub(super) struct BaseRestore {
+    pub(super) service: Arc<dyn ServiceControl>,
+    pub(super) program: Arc<ServerProgram>,
+    pub(super) owner: Owner,
+    pub(super) directory: Utf8PathBuf,
+    /// Makes a database of the files. None in a scratch directory: whoever looks at that does it.
+    pub(super) recovery: Option<PrivateServerSpec>,
+}
+
+impl BaseRestore {
+    /// A data directory is read by its own major version alone.
+    async fn check_version(&self, op: &Op) -> Result<()> {
+        let Some(found) = files::read_optional(&self.directory.join("PG_VERSION"))? else {
+            let reason = "there is no data directory in it".to_owned();
+            return Err(Error::Storage { action: "unpack the base backup".into(), reason, transient: false });
+        };
+        let (made_by, version) = (found.trim(), self.program.version(op).await?);
+        if made_by == version.0.to_string() {
+            return Ok(());
+        }
+        Err(Error::guest(format!(
+            "the base backup is of PostgreSQL {made_by}, and this guest's server is {version}: restore it with a datastore version of {made_by}"
+        )))
+    }
+
+    /// Takes out of the restored settings what belongs to the server they were made on.
+    async fn clean_settings(&self, op: &Op) -> Result<()> {
+        let file = self.directory.join(SETTINGS);
+        let Some(text) = files::read_optional(&file)? else { return Ok(()) };
+        let Some(kept) = without_the_sources(&text) else { return Ok(()) };
+        tracing::warn!("settings of the backup's own server (ALTER SYSTEM) are left out");
+        files::write_atomic(&file, kept.as_bytes(), 0o600, None)?;
+        self.owner.take(op, &file).await
+    }
+}
+
+/// `None` when there is nothing to take out.
+fn without_the_sources(text: &str) -> Option<String> {
+    let mut document = PostgreSqlConf::parse(text);
+    let is_the_sources = |name: &str| refuse_own(name).is_err() || OF_THE_SOURCE.iter().any(|prefix| name.starts_with(prefix));
+    let taken = names(Some(&document)).into_iter().filter(|name| is_the_sources(name) && document.remove(&[name])).count();
+    (taken > 0).then(|| document.render())
+}
+
+#[async_trait]
+impl RestoreRunner for BaseRestore {
+    async fn begin(&mut self, op: &Op) -> Result<()> {
+        self.owner.directory(op, &self.directory, 0o700).await
+    }
+
+    async fn apply(&mut self, op: &Op, step: RestoreStep) -> Result<()> {
+        if step.index > 0 || !step.last {
+            return Err(Error::guest(
+                "this agent restores no incremental backups of this datastore yet: the metadata of this one name a parent",
+            ));
+        }
+        // As the server's account, which can write nowhere else.
+        let unpacker = CommandSpec::new("tar")
+            .args(["--extract", "--file=-", "--no-same-owner", "--directory", self.directory.as_str()])
+            .as_user(self.owner.name())
+            .timeout(ENDING);
+        let running = self.service.spawn(op, unpacker).await?;
+        let mut check = ArchiveCheck::default();
+        let look = |bytes: bytes::Bytes| check.see(&bytes).map(|()| bytes);
+        unpack(op, running, step.content, Utf8Path::new(&self.directory), look).await.action("unpack the base backup")?;
+        check.end()
+    }
+
+    async fn finish(&mut self, op: &Op) -> Result<()> {
+        self.check_version(op).await?;
+        ROLES.iter().try_for_each(|name| files::remove(&self.directory.join(name)))?;
+        self.clean_settings(op).await?;
+        let Some(recovery) = &self.recovery else { return Ok(()) };
+        // As long as it takes: the instance's own server has to be up within the time of a start.
+        recovery.start(op).await.action("recover the restored database")?.stop(op).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_of_the_source_go_and_others_stay() {
+        let text = "# Do not edit\nwork_mem = '8MB'\nport = '1'\narchive_command = 'cp %p /x'\nprimary_conninfo = 'host=192.0.2.1'\n";
+        assert_eq!(without_the_sources(text).unwrap(), "# Do not edit\nwork_mem = '8MB'\n");
+        assert_eq!(without_the_sources("work_mem = '8MB'\n"), None);
+    }
+}
