@@ -68,12 +68,14 @@ impl Guest {
         guest
     }
 
-    /// The same guest after its agent was started again.
-    pub(crate) fn agent_again(&self) -> Guest {
-        Guest::with_settings(self.dir.clone(), (*self.settings).clone(), self.port)
+    /// The same guest after its agent was started again. There is one at a time: two would both start a server that has ended.
+    pub(crate) fn agent_again(self) -> Guest {
+        let (dir, settings, port) = (self.dir.clone(), (*self.settings).clone(), self.port);
+        drop(self);
+        Guest::with_settings(dir, settings, port)
     }
 
-    /// The same guest, whose agent was started again with other settings.
+    /// The same guest as an agent with other settings sees it, which is to start and stop nothing.
     pub(crate) fn with(&self, change: impl FnOnce(&mut Settings)) -> Guest {
         let mut settings = (*self.settings).clone();
         change(&mut settings);
