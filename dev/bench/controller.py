@@ -93,6 +93,10 @@ class Instance:
         """A method of the real guest API, with the notification that the REST API sends along."""
         self.controller.ask("call", instance_id=self.id, method=method, arguments=arguments, event=event)
 
+    def restart(self) -> None:
+        """As the REST API does it: the conductor drops heartbeats of an instance that it knows to be RESTART_REQUIRED, until then."""
+        self.controller.ask("restart", instance_id=self.id)
+
     def status(self) -> str:
         """`service_statuses.status_description`: what the last accepted heartbeat said."""
         return self.controller.status(self.id)[0]

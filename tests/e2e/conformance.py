@@ -18,6 +18,7 @@ from bench.deployment import Server
 from bench.waiting import wait_until
 from helpers import CAST_SECONDS, create_database, create_user, database_names, delete_database, delete_user, schema, user, user_names
 
+STATUS_SECONDS = 60
 PAGE = Path(__file__).resolve().parents[2] / "docs/rpc.md"
 ANSWERS, NOT_SUPPORTED, NO_SUCH_METHOD = "answers", "`DatastoreOperationNotSupported`", "`NoSuchMethod`"
 
@@ -78,16 +79,24 @@ def certificates() -> dict[str, str]:
         return {"private_key": key.read_text(), "certificate": certificate.read_text(), "ca": authority.file.read_text()}
 
 
+def controller_knows(server: Server) -> None:
+    """MariaDB takes certificates at its start. The conductor has heard of that before anything else happens: later it would hear of nothing else."""
+    if server.kind.manager == "mariadb":
+        server.instance.wait_status("restart required", STATUS_SECONDS, server.guest.agent_log)
+
+
 def enable_tls(server: Server) -> None:
     server.instance.call("ssl_action", mode="basic", container=certificates(), enable=True, disable=None)
+    controller_knows(server)
 
 
 def restart(server: Server) -> None:
-    server.instance.call("restart")
+    server.instance.restart()
+    server.wait_active()
 
 
 def no_certificates(server: Server) -> None:
-    """What waited for a restart waits no more."""
+    controller_knows(server)
     server.instance.call("ssl_rollback")
     restart(server)
 

@@ -108,14 +108,14 @@ def test_a_resize_keeps_the_group(deployment: Deployment, bare: Server) -> None:
         resize(deployment, bare, 512)
 
 
-def test_what_needs_a_restart_is_told_to_the_controller(deployment: Deployment, bare: Server) -> None:
+def test_what_needs_a_restart_is_told_to_the_controller(bare: Server) -> None:
     (base,) = variables(bare, "ft_min_word_len")
     bare.instance.call("update_overrides", overrides={"ft_min_word_len": 3})
-    deployment.controller.ask("restart", instance_id=bare.instance.id)
+    bare.instance.restart()
     bare.wait_active()
     assert variables(bare, "ft_min_word_len") == [3]
     detach(bare)
     bare.instance.wait_status("restart required", 60, bare.guest.agent_log)
-    deployment.controller.ask("restart", instance_id=bare.instance.id)
+    bare.instance.restart()
     bare.wait_active()
     assert variables(bare, "ft_min_word_len") == [base]
