@@ -4,10 +4,11 @@
 //! next: its own or another's. With several answers under way, one to a caller that has ended would count as delivered and a good one
 //! as lost. So one task sees all confirmations of a channel in their order, and finds by its content which message came back.
 
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
-use futures_util::StreamExt;
-use futures_util::stream::FuturesUnordered;
 use lapin::options::BasicPublishOptions;
 use lapin::types::FieldTable;
 use lapin::{BasicProperties, Channel, Confirmation};
@@ -60,25 +61,32 @@ impl Sender {
     }
 }
 
+/// A message that was sent, or is about to be.
+type UnderWay<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
 async fn run(channel: Channel, mut posts: mpsc::UnboundedReceiver<Post>) {
-    // Yields what is confirmed in the order of the confirmations: whoever got another's message comes before that other.
-    let mut under_way = FuturesUnordered::new();
+    let mut under_way = Vec::new();
     let mut returned: Vec<Returned> = Vec::new();
     loop {
         tokio::select! {
-            // Cancel-safe: a stream and a channel. Confirmations first: they free memory.
+            // Cancel-safe: what is polled stays where it is until it has ended, and a channel. Confirmations first: they free memory.
             biased;
-            Some((post, outcome)) = under_way.next(), if !under_way.is_empty() => {
-                let Post { letter, tell } = post;
-                // Nobody waits any more when the agent is ending.
-                tell.send(fate(&letter, outcome, &mut returned)).ok();
+            confirmed = poll_fn(|cx| ended(&mut under_way, cx)), if !under_way.is_empty() => {
+                let mut known = Vec::with_capacity(confirmed.len());
+                for (post, outcome) in confirmed {
+                    known.push((post, confirmation(outcome, &mut returned)));
+                }
+                for (Post { letter, tell }, taken) in known {
+                    // Nobody waits any more when the agent is ending.
+                    tell.send(fate(&letter, taken, &mut returned)).ok();
+                }
                 if under_way.is_empty() {
                     returned.clear();
                 }
             }
             post = posts.recv(), if !posts.is_closed() || !posts.is_empty() => {
                 if let Some(post) = post {
-                    under_way.push(publish(&channel, post));
+                    under_way.push(Box::pin(publish(channel.clone(), post)) as UnderWay<_>);
                 }
             }
             else => return,
@@ -86,7 +94,27 @@ async fn run(channel: Channel, mut posts: mpsc::UnboundedReceiver<Post>) {
     }
 }
 
-async fn publish(channel: &Channel, post: Post) -> (Post, lapin::Result<Confirmation>) {
+/// All that has ended by now. A confirmation may bring another's message, and always comes before that other's own: so whatever came before one that
+/// is seen must be seen with it, also when it came while the others were looked at.
+fn ended<T>(under_way: &mut Vec<UnderWay<T>>, cx: &mut Context<'_>) -> Poll<Vec<T>> {
+    let mut all = Vec::new();
+    loop {
+        let before = all.len();
+        under_way.retain_mut(|sent| match sent.as_mut().poll(cx) {
+            Poll::Ready(outcome) => {
+                all.push(outcome);
+                false
+            }
+            Poll::Pending => true,
+        });
+        if all.len() == before {
+            break;
+        }
+    }
+    if all.is_empty() { Poll::Pending } else { Poll::Ready(all) }
+}
+
+async fn publish(channel: Channel, post: Post) -> (Post, lapin::Result<Confirmation>) {
     let Letter { exchange, key, mandatory, body } = &*post.letter;
     // What oslo.messaging sets, and nothing else (kombu: content type, encoding, persistent, priority 0).
     let properties = BasicProperties::default()
@@ -104,19 +132,25 @@ async fn publish(channel: &Channel, post: Post) -> (Post, lapin::Result<Confirma
     (post, outcome)
 }
 
-/// What became of `letter`, whose confirmation may bring another's message or have left its own with an earlier one.
-fn fate(letter: &Letter, outcome: lapin::Result<Confirmation>, returned: &mut Vec<Returned>) -> Fate {
+/// Whether the broker took a message, or why that is not known; what came back with its confirmation is kept.
+fn confirmation(outcome: lapin::Result<Confirmation>, returned: &mut Vec<Returned>) -> Result<bool, String> {
     let (taken, message) = match outcome {
         Ok(Confirmation::Ack(message)) => (true, message),
         Ok(Confirmation::Nack(message)) => (false, message),
         Ok(Confirmation::NotRequested) => (true, None),
-        Err(error) => return Fate::Unknown(error.to_string()),
+        Err(error) => return Err(error.to_string()),
     };
     returned.extend(message.map(|message| (message.delivery.routing_key.to_string(), message.delivery.data)));
-    match (take_back(letter, returned), taken) {
-        (true, _) => Fate::GivenBack,
-        (false, true) => Fate::Taken,
-        (false, false) => Fate::Refused,
+    Ok(taken)
+}
+
+/// What became of `letter`, whose own message may have come back with another's confirmation.
+fn fate(letter: &Letter, taken: Result<bool, String>, returned: &mut Vec<Returned>) -> Fate {
+    match taken {
+        Err(error) => Fate::Unknown(error),
+        Ok(_) if take_back(letter, returned) => Fate::GivenBack,
+        Ok(true) => Fate::Taken,
+        Ok(false) => Fate::Refused,
     }
 }
 
@@ -131,6 +165,23 @@ mod tests {
 
     fn letter(key: &str, body: &str) -> Letter {
         Letter { exchange: String::new(), key: key.into(), mandatory: true, body: body.into() }
+    }
+
+    #[test]
+    fn what_came_before_one_that_is_seen_is_seen_with_it() {
+        use std::sync::atomic::{AtomicBool, Ordering};
+        let came = Arc::new(AtomicBool::new(false));
+        // The first ends right after it was looked at, and before the second.
+        let (first, second) = (came.clone(), came);
+        let first: UnderWay<u8> = Box::pin(poll_fn(move |_| if first.load(Ordering::SeqCst) { Poll::Ready(1) } else { Poll::Pending }));
+        let second: UnderWay<u8> = Box::pin(poll_fn(move |_| {
+            second.store(true, Ordering::SeqCst);
+            Poll::Ready(2)
+        }));
+        let mut under_way = vec![first, second, Box::pin(std::future::pending())];
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        assert_eq!(ended(&mut under_way, &mut cx), Poll::Ready(vec![2, 1]));
+        assert_eq!((ended(&mut under_way, &mut cx), under_way.len()), (Poll::Pending, 1));
     }
 
     #[test]
