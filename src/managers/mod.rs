@@ -15,6 +15,7 @@ mod manager;
 pub mod modules;
 pub mod mysql;
 mod owner;
+mod paging;
 pub mod postgresql;
 pub mod prepare;
 pub mod private;

@@ -17,6 +17,7 @@ use super::tls;
 use crate::config::TlsMode;
 use crate::error::{Error, Result};
 use crate::managers::UserAdmin;
+use crate::managers::paging::{Order, paged};
 use crate::managers::tls::TlsStore;
 use crate::model::{DatabaseSpec, Page, PageRequest, PasswordChange, UserAttributes, UserSpec};
 use crate::op::Op;
@@ -135,14 +136,7 @@ impl Accounts {
         if session.flavor().has_role_column() {
             sql = sql.raw(" AND is_role = 'N'");
         }
-        if let Some(marker) = page.marker.as_deref().filter(|marker| !marker.is_empty()) {
-            sql = sql.raw(" AND ").raw(MARKER).raw(if page.include_marker { " >= " } else { " > " });
-            sql = sql.raw("CAST(").literal(marker).raw(" AS BINARY)");
-        }
-        sql = sql.raw(" ORDER BY ").raw(MARKER);
-        if let Some(limit) = page.limit {
-            sql = sql.raw(" LIMIT ").number(limit.saturating_add(1) as u64);
-        }
+        let sql = paged(sql, &Order { by: MARKER, marker: ["CAST(", " AS BINARY)"] }, page);
         session.rows(op, "list users", &sql).await
     }
 

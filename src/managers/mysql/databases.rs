@@ -10,6 +10,7 @@ use super::names::Rules;
 use super::quote::{Ident, SqlText};
 use crate::error::{Error, Result};
 use crate::managers::DatabaseAdmin;
+use crate::managers::paging::{Order, paged};
 use crate::model::{DatabaseSpec, Page, PageRequest};
 use crate::op::Op;
 
@@ -66,19 +67,12 @@ impl DatabaseAdmin for Databases {
     }
 
     async fn list(&self, op: &Op, page: &PageRequest) -> Result<Page<DatabaseSpec>> {
-        let mut sql = SqlText::new("SELECT CONVERT(SCHEMA_NAME USING utf8mb4), CONVERT(DEFAULT_COLLATION_NAME USING utf8mb4), ")
+        let sql = SqlText::new("SELECT CONVERT(SCHEMA_NAME USING utf8mb4), CONVERT(DEFAULT_COLLATION_NAME USING utf8mb4), ")
             .raw("CONVERT(DEFAULT_CHARACTER_SET_NAME USING utf8mb4) FROM information_schema.SCHEMATA WHERE ")
             .raw("LOWER(CONVERT(SCHEMA_NAME USING utf8mb4)) NOT IN ('', ")
             .literals(self.rules.ignore_dbs())
             .raw(")");
-        if let Some(marker) = page.marker.as_deref().filter(|marker| !marker.is_empty()) {
-            sql = sql.raw(" AND ").raw(MARKER).raw(if page.include_marker { " >= CAST(" } else { " > CAST(" });
-            sql = sql.literal(marker).raw(" AS BINARY)");
-        }
-        sql = sql.raw(" ORDER BY ").raw(MARKER);
-        if let Some(limit) = page.limit {
-            sql = sql.raw(" LIMIT ").number(limit.saturating_add(1) as u64);
-        }
+        let sql = paged(sql, &Order { by: MARKER, marker: ["CAST(", " AS BINARY)"] }, page);
         let mut session = self.client.session(op).await?;
         let rows: Vec<(String, Option<String>, Option<String>)> = session.rows(op, "list databases", &sql).await?;
         session.close().await;

@@ -13,6 +13,7 @@ use super::access::{self, role_exists};
 use super::names::{ANY_HOST, Rules};
 use crate::error::{Error, Result};
 use crate::managers::UserAdmin;
+use crate::managers::paging::{Order, paged};
 use crate::model::{DatabaseSpec, Page, PageRequest, PasswordChange, UserAttributes, UserSpec};
 use crate::op::Op;
 use crate::system::postgresql::{Client, Ident, OS_ADMIN, Session, SqlText, scram_verifier};
@@ -108,17 +109,11 @@ impl Accounts {
 
     /// Names of the page asked for, and one more when there are more.
     async fn page(&self, op: &Op, session: &Session<'_>, page: &PageRequest) -> Result<Vec<String>> {
-        let mut sql = SqlText::new("SELECT r.rolname::text FROM pg_roles r WHERE r.rolcanlogin AND lower(r.rolname) NOT IN (''")
+        let sql = SqlText::new("SELECT r.rolname::text FROM pg_roles r WHERE r.rolcanlogin AND lower(r.rolname) NOT IN (''")
             .raw(", ")
             .literals(self.rules.reserved.users())
             .raw(")");
-        if let Some(marker) = page.marker.as_deref().filter(|marker| !marker.is_empty()) {
-            sql = sql.raw(" AND ").raw(MARKER).raw(if page.include_marker { " >= " } else { " > " }).literal(marker);
-        }
-        sql = sql.raw(" ORDER BY ").raw(MARKER);
-        if let Some(limit) = page.limit {
-            sql = sql.raw(" LIMIT ").number(limit.saturating_add(1) as u64);
-        }
+        let sql = paged(sql, &Order { by: MARKER, marker: ["", ""] }, page);
         session.texts(op, "list users", &sql).await
     }
 

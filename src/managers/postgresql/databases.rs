@@ -9,6 +9,7 @@ use super::names::Rules;
 use super::program::ServerProgram;
 use crate::error::{Error, Result};
 use crate::managers::DatabaseAdmin;
+use crate::managers::paging::{Order, paged};
 use crate::model::{DatabaseSpec, Page, PageRequest};
 use crate::op::Op;
 use crate::system::postgresql::{Client, Ident, Session, SqlText};
@@ -106,18 +107,12 @@ impl DatabaseAdmin for Databases {
     }
 
     async fn list(&self, op: &Op, page: &PageRequest) -> Result<Page<DatabaseSpec>> {
-        let mut sql = SqlText::new("SELECT datname::text, datcollate::text, pg_encoding_to_char(encoding) FROM pg_database ")
+        let sql = SqlText::new("SELECT datname::text, datcollate::text, pg_encoding_to_char(encoding) FROM pg_database ")
             .raw("WHERE NOT datistemplate AND lower(datname) NOT IN (''")
             .raw(", ")
             .literals(self.rules.reserved.databases())
             .raw(")");
-        if let Some(marker) = page.marker.as_deref().filter(|marker| !marker.is_empty()) {
-            sql = sql.raw(" AND ").raw(MARKER).raw(if page.include_marker { " >= " } else { " > " }).literal(marker);
-        }
-        sql = sql.raw(" ORDER BY ").raw(MARKER);
-        if let Some(limit) = page.limit {
-            sql = sql.raw(" LIMIT ").number(limit.saturating_add(1) as u64);
-        }
+        let sql = paged(sql, &Order { by: MARKER, marker: ["", ""] }, page);
         let session = self.client.session(op).await?;
         let rows = session.rows(op, "list databases", &sql).await?;
         let item = |row: Vec<Option<String>>| match <[_; 3]>::try_from(row) {

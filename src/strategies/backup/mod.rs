@@ -6,6 +6,7 @@ mod decode;
 mod deflate;
 mod digest;
 mod download;
+mod dumped;
 mod encode;
 mod feed;
 mod inflate;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::super::watched::watched;
+use super::super::dumped::dumped;
 use crate::error::{Error, Result};
 use crate::model::BackupMetadata;
 use crate::op::Op;
@@ -56,17 +56,11 @@ impl BackupRunner for MySqlDump {
         if job.parent.is_some() {
             return Err(Error::bad_request("mysqldump makes no incremental backups: set backup_strategy to one that does"));
         }
-        let mut running = self.login.service().spawn(op, self.command(job).in_background()).await?.guarded_by(Arc::clone(&self.login));
-        drop(running.take_stdin());
-        let Some(output) = running.take_stdout() else { return Err(Error::guest("the dump has no output")) };
-        let (reader, watcher) = watched(output);
-        let op = op.clone();
-        let finish = async move {
-            let output = running.finish(&op).await?;
-            judge(&output, &watcher.tail())?;
-            Ok(position(&watcher.head()))
-        };
-        Ok(BackupStream { reader, finish: Box::pin(finish) })
+        let running = self.login.service().spawn(op, self.command(job).in_background()).await?.guarded_by(Arc::clone(&self.login));
+        dumped(op, running, |output, dump| {
+            judge(output, &dump.tail())?;
+            Ok(position(&dump.head()))
+        })
     }
 }
 

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 
-use super::super::watched::watched;
+use super::super::dumped::dumped;
 use super::Tools;
 use crate::error::{Error, Result};
 use crate::model::BackupMetadata;
@@ -42,17 +42,11 @@ impl BackupRunner for PgDump {
             return Err(Error::bad_request("pg_dumpall makes no incremental backups: ask for a full one"));
         }
         let login = &self.tools.login;
-        let mut running = login.service().spawn(op, self.command(job)).await?.guarded_by(std::sync::Arc::clone(login));
-        drop(running.take_stdin());
-        let Some(output) = running.take_stdout() else { return Err(Error::guest("the dump has no output")) };
-        let (reader, watcher) = watched(output);
-        let op = op.clone();
-        let finish = async move {
-            let output = running.finish(&op).await?;
-            judge(&output, &watcher.tail())?;
+        let running = login.service().spawn(op, self.command(job)).await?.guarded_by(std::sync::Arc::clone(login));
+        dumped(op, running, |output, dump| {
+            judge(output, &dump.tail())?;
             Ok(BackupMetadata::new())
-        };
-        Ok(BackupStream { reader, finish: Box::pin(finish) })
+        })
     }
 }
 
