@@ -26,8 +26,32 @@ step() {
     printf '==> %s: %s s\n' "$name" "$((SECONDS - began))"
 }
 
+# check NAME COMMAND...: a step whose failure is told at the end (`all_passed`), after the others had their turn. In a subshell: it sets nothing.
+FAILED=()
+check() {
+    local name=$1 began=$SECONDS status
+    shift
+    printf '\n==> %s\n' "$name"
+    set +e
+    (set -e; "$@")
+    status=$?
+    set -e
+    if [ "$status" -ne 0 ]; then FAILED+=("$name (status $status)"); fi
+    printf '==> %s: %s s, status %s\n' "$name" "$((SECONDS - began))" "$status"
+}
+
+# What `check` found, and, from the files of `REPORTS`, what failed in it.
+REPORTS=$(mktemp -d)
+all_passed() {
+    [ "${#FAILED[@]}" -gt 0 ] || return 0
+    printf '\n==> what failed:\n'
+    find "$REPORTS" -type f -exec cat {} +
+    for name in "${FAILED[@]}"; do say "==> FAILED: $name"; done
+    return 1
+}
+
 # Directories made for this run only.
-SCRATCH=()
+SCRATCH=("$REPORTS")
 leave() {
     local status=$?
     if [ "$status" -ne 0 ] && [ -n "$STEP" ]; then printf '==> %s: FAILED (status %s)\n' "$STEP" "$status" >&2; fi

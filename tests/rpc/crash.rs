@@ -32,7 +32,7 @@ pub(crate) enum End {
 }
 
 /// What a step is without made-up names. A file that is new and its directory are one kind: they are synced one after the other.
-fn kind(step: &str) -> String {
+pub(crate) fn kind(step: &str) -> String {
     let named = step.split_once("/.trove-").map_or(step, |(before, _)| before);
     named.chars().filter(|c| !c.is_ascii_digit()).collect()
 }
