@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pymysql
 
+from . import packages
 from .controller import Controller, Instance
 from .guest import Guest, GuestSpec
 from .network import join_bridge
@@ -29,6 +30,10 @@ class Kind:
     version: str
     unit: str
     packages: str
+    # Packages that it needs, or may be given, besides those of its root.
+    source: packages.Source | None = None
+    # Where its data are, when that is not where Trove's controller would have them.
+    mount_point: str | None = None
 
 
 MARIADB = Kind("mariadb-10.11", "mariadb", "10.11", "mariadb.service", "mariadb-server")
@@ -57,6 +62,8 @@ class Server:
 
     def prepare(self, databases: list[dict[str, str]], users: list[dict[str, object]], **options: object) -> None:
         """Sends `prepare` and waits until the controller calls the instance healthy."""
+        if self.kind.mount_point:
+            options["mount_point"] = self.kind.mount_point
         self.instance.prepare(databases, users, **options)
         self.wait_active(PREPARE_SECONDS)
 
@@ -126,6 +133,11 @@ class Deployment:
             kind.manager, kind.version, secure=secure, packages=kind.packages, guest_options=options
         )
         guest = Guest(self.session, GuestSpec(kind.root, init=init, disk_mb=disk_mb))
+        if kind.source:
+            guest.container.binds.append(f"{packages.ensure(self.session, kind.source)}:{packages.PATH}")
+            guest.disk.write("/etc/apt/sources.list", packages.LINE)
+            # What a power cut does to packages is not of interest.
+            guest.disk.write("/etc/dpkg/dpkg.cfg.d/fast", "force-unsafe-io\n")
         planted = [self.controller.auth_token, self.controller.service_password, self.rabbit.password]
         planted += [instance.key] if instance.key else []
         server = Server(kind, guest, instance, planted)

@@ -49,6 +49,11 @@ pub trait DatastoreManager: Send + Sync + fmt::Debug {
     /// Where the data volume is mounted.
     fn mount_point(&self) -> Utf8PathBuf;
 
+    /// Packages to install when the controller names none, and to upgrade.
+    fn packages(&self) -> Vec<String> {
+        self.descriptor().packages.iter().map(|&name| name.to_owned()).collect()
+    }
+
     /// Directories the agent writes files into, besides its own: what a killed agent has not finished there is removed at the next start.
     fn written_directories(&self) -> Vec<Utf8PathBuf>;
 

@@ -145,7 +145,7 @@ async fn install(op: &Op, manager: &dyn DatastoreManager, env: &PrepareEnv, requ
     if manager.is_installed(op).await {
         return Ok(());
     }
-    let packages: Vec<String> = manager.descriptor().packages.iter().map(|&name| name.to_owned()).collect();
+    let packages = manager.packages();
     tracing::info!(?packages, "installing the datastore's own packages: the request names none and there is no server");
     env.packages.install(op, &packages).await
 }

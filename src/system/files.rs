@@ -98,6 +98,37 @@ pub fn remove_tree(directory: &Utf8Path) -> Result<()> {
     }
 }
 
+/// Copies a file and its mode; one that is not there is fine.
+///
+/// # Errors
+/// [`Error::Io`] naming the file.
+pub fn copy_file(from: &Utf8Path, to: &Utf8Path) -> Result<()> {
+    let Some(content) = read_bytes(from)? else { return Ok(()) };
+    let mode = from.metadata().action(format!("look at {from}"))?.permissions().mode() & 0o777;
+    write_atomic(to, &content, mode, None)
+}
+
+/// Copies what there is of regular files in a directory, and in those below it, with their modes; links stay where they are.
+///
+/// # Errors
+/// [`Error::Io`] naming the file.
+pub fn copy_tree(from: &Utf8Path, to: &Utf8Path) -> Result<()> {
+    if !from.is_dir() {
+        return Ok(());
+    }
+    ensure_directory(to, 0o755, None)?;
+    for entry in from.read_dir_utf8().action(format!("read {from}"))? {
+        let entry = entry.action(format!("read {from}"))?;
+        let (kind, target) = (entry.file_type().action(format!("look at {}", entry.path()))?, to.join(entry.file_name()));
+        if kind.is_dir() {
+            copy_tree(entry.path(), &target)?;
+        } else if kind.is_file() {
+            copy_file(entry.path(), &target)?;
+        }
+    }
+    Ok(())
+}
+
 /// Removes from a directory what an agent that was killed was about to write there. For the agent's start: nobody else writes then.
 pub fn clear_unfinished(directory: &Utf8Path) {
     let Ok(entries) = directory.read_dir_utf8() else { return };

@@ -1,10 +1,13 @@
-"""The database in another version on the same data: MariaDB 10.11 on Debian 12, then 11.8 on Debian 13, as Nova's rebuild gives a guest a new root disk."""
+"""The database in another version on the same data: MariaDB 10.11 on Debian 12, then 11.8 of Debian 13, on a new root disk as Nova's rebuild gives it to a guest, or
+in place of the packages that run."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
+from bench import packages
 from bench.deployment import MARIADB, Deployment, Server
 from bench.waiting import wait_until
 from conformance import log_count
@@ -54,11 +57,13 @@ def assert_kept(server: Server, root_password: str) -> None:
 
 
 def prepared(deployment: Deployment, **options: str) -> tuple[Server, str]:
-    server = deployment.launch(MARIADB, secure=True, guest_options=options)
+    return populated(deployment.launch(MARIADB, secure=True, guest_options=options), "running" if options else "healthy")
+
+
+def populated(server: Server, word: str = "healthy") -> tuple[Server, str]:
     server.owner_password = server.secret()
     users = [{"name": "owner", "password": server.owner_password, "host": "%", "databases": [{"name": "first"}]}]
     server.instance.prepare([{"name": "first"}], users)
-    word = "running" if options else "healthy"
     wait_word(server, word)
     populate(server)
     return server, enable_root(server)
@@ -148,3 +153,47 @@ def test_pre_upgrade_and_post_upgrade_carry_the_instance_to_the_next_root_disk(d
     assert server.guest.read("/var/lib/trove-guestagent/os_admin.cnf") == credentials
     assert server.guest.run(["ls", "-A", MOUNT_POINT]).count(".trove-upgrade") == 0
     server.guest.container.stop()
+
+
+@pytest.fixture(scope="module")
+def in_place(deployment: Deployment) -> Iterator[tuple[Server, str]]:
+    """A guest whose package sources have a newer series than it runs."""
+    server = deployment.launch(replace(MARIADB, source=packages.NEWER_MARIADB), secure=True)
+    yield populated(server)
+    server.guest.container.stop()
+
+
+def test_sources_without_the_version_leave_the_running_server_alone(in_place: tuple[Server, str]) -> None:
+    server, _ = in_place
+    process = server.guest.run(["pidof", "mariadbd"])
+    for wanted in ("11.4", "99.1"):
+        server.instance.call("upgrade", upgrade_info={"datastore_version": wanted})
+        wait_until(f"the refusal of {wanted}", lambda: f"no version {wanted} of mariadb-server, but MariaDB 11.8." in phase(server), CAST_SECONDS)
+    assert server.guest.run(["pidof", "mariadbd"]) == process
+    server.instance.call("restart")
+    wait_word(server, "healthy")
+
+
+def test_packages_of_a_newer_series_replace_the_running_server(in_place: tuple[Server, str]) -> None:
+    """The calls of the task manager since Wallaby. The agent is killed while the packages are replaced: its next life finishes them."""
+    server, root_password = in_place
+    credentials = server.guest.read("/var/lib/trove-guestagent/os_admin.cnf")
+    agent = server.guest.agent_pid()
+    assert version(server).startswith("10.11.")
+    info = server.instance.call("pre_upgrade") or {}
+    server.instance.call("upgrade", upgrade_info=info | {"datastore_version": NEW_VERSION})
+    wait_until("packages to be replaced", lambda: server.guest.run(["pidof", "dpkg"], check=False).strip(), 60, server.guest.agent_log)
+    server.guest.run(["kill", "-KILL", str(agent)])
+    wait_until("the end of the upgrade", lambda: '"active"' in phase(server) or '"failed"' in phase(server), 240, server.guest.agent_log)
+    wait_word(server, "healthy")
+    assert server.guest.agent_pid() != agent
+    assert version(server).startswith(f"{NEW_VERSION}.")
+    assert_kept(server, root_password)
+    assert server.guest.read("/var/lib/trove-guestagent/os_admin.cnf") == credentials
+    assert server.guest.run(["dpkg", "--audit"]).strip() == ""
+    # A backup needs the program of the server's own series.
+    assert f":{NEW_VERSION}." in server.guest.run(["dpkg-query", "--show", "mariadb-backup"])
+    # It starts by itself, on the same data.
+    server.guest.reboot()
+    server.wait_active()
+    assert_kept(server, root_password)

@@ -8,6 +8,7 @@ use super::flavor::Flavor;
 use super::layout::Layout;
 use super::private_server::PrivateServerSpec;
 use crate::error::{Error, Result, ResultExt};
+use crate::managers::upgrade::{self, Product};
 use crate::op::Op;
 use crate::system::command::CommandSpec;
 use crate::system::files;
@@ -18,10 +19,14 @@ const DEADLINE: Duration = Duration::from_secs(3600);
 /// Where hot backups say which server they are of; the newer name is MariaDB's since 11.1.
 const INFO: [&str; 2] = ["mariadb_backup_info", "xtrabackup_info"];
 
-/// Beside the data directory: the server whose data they are.
-const NOTE: &str = ".trove-server";
 /// In the data directory: the server that last brought the system tables up to date; the newer name is MariaDB's since 11.
 const UPGRADED: [&str; 2] = ["mariadb_upgrade_info", "mysql_upgrade_info"];
+
+impl From<Flavor> for Product {
+    fn from(flavor: Flavor) -> Product {
+        Product { name: flavor.kind.name(), version: flavor.version }
+    }
+}
 
 fn series(flavor: Flavor) -> (u16, u16) {
     (flavor.version.0, flavor.version.1)
@@ -34,7 +39,7 @@ fn series(flavor: Flavor) -> (u16, u16) {
 pub(super) fn note(layout: &Layout, here: Flavor) -> Result<()> {
     let (major, minor, patch) = here.version;
     let kind = if here.is_mariadb() { "-MariaDB" } else { "" };
-    files::write_atomic(&layout.mount_point.join(NOTE), format!("{major}.{minor}.{patch}{kind}\n").as_bytes(), 0o644, None)
+    upgrade::write_note(&layout.mount_point, &format!("{major}.{minor}.{patch}{kind}"))
 }
 
 /// The server whose data are on the volume, as far as that is written anywhere.
@@ -42,8 +47,10 @@ pub(super) fn note(layout: &Layout, here: Flavor) -> Result<()> {
 /// # Errors
 /// A file that says so cannot be read.
 pub(super) fn data_of(layout: &Layout) -> Result<Option<Flavor>> {
-    let upgraded = UPGRADED.iter().map(|name| layout.data_dir.join(name));
-    for path in std::iter::once(layout.mount_point.join(NOTE)).chain(upgraded) {
+    if let Some(text) = upgrade::read_note(&layout.mount_point)? {
+        return Ok(Flavor::parse(&text, ""));
+    }
+    for path in UPGRADED.iter().map(|name| layout.data_dir.join(name)) {
         if let Some(text) = files::read_optional(&path)? {
             return Ok(Flavor::parse(text.trim(), ""));
         }
@@ -59,30 +66,7 @@ pub(super) fn check_data(made_by: Flavor, here: Flavor) -> Result<()> {
     if made_by.is_mariadb() == here.is_mariadb() && series(made_by) <= series(here) {
         return Ok(());
     }
-    Err(Error::bad_request(format!(
-        "the data are of {made_by}, which {here} cannot read: a downgrade is not possible. Nothing was changed; rebuild the guest from an image with \
-         {made_by} or newer, or restore a dump into a new instance"
-    )))
-}
-
-/// True when the installed server is older than the version that is wanted, as far as that goes: `11` and `11.8` are as good as any 11.8.x.
-///
-/// # Errors
-/// It is newer, or the text is no version.
-pub(super) fn is_older(here: Flavor, wanted: &str) -> Result<bool> {
-    let parts: std::result::Result<Vec<u16>, _> = wanted.trim().split(['.', '-']).take(3).map(str::parse).collect();
-    let parts = parts.map_err(|_| Error::bad_request(format!("'{}' is not a version to upgrade to", wanted.escape_debug())))?;
-    let (major, minor, patch) = here.version;
-    let installed = [major, minor, patch];
-    let order = installed[..parts.len()].cmp(&parts[..]);
-    // A later patch of the same series is what an older one was upgraded to.
-    if order.is_gt() && installed[..parts.len().min(2)] != parts[..parts.len().min(2)] {
-        return Err(Error::bad_request(format!(
-            "version {wanted} is older than {here}, which is installed: a downgrade is not possible. Nothing was changed; restore a dump into a new \
-             instance of version {wanted}"
-        )));
-    }
-    Ok(order.is_lt())
+    Err(upgrade::unreadable(made_by, here))
 }
 
 /// The system tables of a running server.
@@ -178,18 +162,8 @@ mod tests {
     }
 
     #[test]
-    fn only_later_versions_are_upgraded_to() {
+    fn only_older_data_of_the_same_kind_are_read() {
         let here = Flavor::parse("10.11.14-MariaDB", "").unwrap();
-        for older in ["11.8", "11", "10.12.1", "10.11.15"] {
-            assert!(is_older(here, older).unwrap(), "{older}");
-        }
-        for same in ["10.11", "10", "10.11.14", "10.11.3", "10.11.14-1"] {
-            assert!(!is_older(here, same).unwrap(), "{same}");
-        }
-        for refused in ["10.6", "9", "10.6.22"] {
-            assert!(is_older(here, refused).unwrap_err().to_string().contains("downgrade is not possible"), "{refused}");
-        }
-        assert!(is_older(here, "latest").unwrap_err().to_string().contains("'latest'"));
         let newer = Flavor::parse("11.8.2-MariaDB", "").unwrap();
         check_data(here, newer).unwrap();
         assert!(check_data(newer, here).unwrap_err().to_string().contains("MariaDB 11.8.2 or newer"));

@@ -1,14 +1,13 @@
 //! [`Upgrades`] for the family: other versions of the server on the data of this instance.
 
-use std::os::unix::fs::PermissionsExt;
-
 use async_trait::async_trait;
 use camino::Utf8Path;
 
 use super::bootstrap;
 use super::manager::MySqlManager;
 use super::upgrade::{self, SystemTables};
-use crate::error::{Error, Result, ResultExt};
+use crate::error::{Error, Result};
+use crate::managers::upgrade::Product;
 use crate::managers::{DatastoreManager, Upgrades};
 use crate::model::Overrides;
 use crate::op::Op;
@@ -38,21 +37,20 @@ impl Upgrades for MySqlManager {
         }
     }
 
-    async fn needs_packages(&self, op: &Op, version: &str) -> Result<bool> {
+    async fn installed(&self, op: &Op) -> Result<Product> {
         self.program().forget().await;
-        let here = self.program().flavor(op).await?;
-        upgrade::is_older(here, version)
+        Ok(self.program().flavor(op).await?.into())
     }
 
     async fn save(&self, op: &Op, directory: &Utf8Path) -> Result<()> {
         let layout = self.layout();
         files::remove_tree(directory)?;
         files::ensure_directory(directory, 0o700, None)?;
-        copy_tree(layout.config_dir(), &directory.join(CONFIGURATION))?;
+        files::copy_tree(layout.config_dir(), &directory.join(CONFIGURATION))?;
         let state = directory.join(STATE);
         files::ensure_directory(&state, 0o700, None)?;
         for name in KEPT {
-            copy_file(&layout.state_dir.join(name), &state.join(name))?;
+            files::copy_file(&layout.state_dir.join(name), &state.join(name))?;
         }
         upgrade::note(layout, self.program().flavor(op).await?)
     }
@@ -61,12 +59,12 @@ impl Upgrades for MySqlManager {
         let layout = self.layout();
         files::ensure_directory(&layout.state_dir, 0o700, None)?;
         for name in KEPT {
-            copy_file(&directory.join(STATE).join(name), &layout.state_dir.join(name))?;
+            files::copy_file(&directory.join(STATE).join(name), &layout.state_dir.join(name))?;
         }
         let saved = directory.join(CONFIGURATION);
         // What the new root disk has is of its own version; only the overrides are the instance's.
         let overrides = layout.override_dir.strip_prefix(layout.config_dir()).unwrap_or(&layout.override_dir);
-        copy_tree(&saved.join(overrides), &layout.override_dir)?;
+        files::copy_tree(&saved.join(overrides), &layout.override_dir)?;
         let name = layout.main_file.file_name().unwrap_or_default();
         match files::read_optional(&saved.join(name))? {
             Some(text) => self.reconfigure(op, Some(&text), None).await,
@@ -76,6 +74,13 @@ impl Upgrades for MySqlManager {
 
     async fn reconfigure(&self, op: &Op, contents: Option<&str>, overrides: Option<&Overrides>) -> Result<()> {
         self.write_configuration(op, contents.unwrap_or_default(), overrides).await
+    }
+
+    async fn adapt(&self, op: &Op) -> Result<()> {
+        match files::read_optional(&self.layout().main_file)? {
+            Some(text) => self.reconfigure(op, Some(&text), None).await,
+            None => Ok(()),
+        }
     }
 
     async fn finish(&self, op: &Op) -> Result<()> {
@@ -92,32 +97,4 @@ impl Upgrades for MySqlManager {
         SystemTables { service: self.service(), login: &layout.credentials }.upgrade(op, here).await?;
         upgrade::note(layout, here)
     }
-}
-
-fn copy_file(from: &Utf8Path, to: &Utf8Path) -> Result<()> {
-    let content = match std::fs::read(from) {
-        Ok(content) => content,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(error).action(format!("read {from}")),
-    };
-    let mode = from.metadata().action(format!("look at {from}"))?.permissions().mode() & 0o777;
-    files::write_atomic(to, &content, mode, None)
-}
-
-/// Regular files, with their modes; links stay where they are.
-fn copy_tree(from: &Utf8Path, to: &Utf8Path) -> Result<()> {
-    if !from.is_dir() {
-        return Ok(());
-    }
-    files::ensure_directory(to, 0o755, None)?;
-    for entry in from.read_dir_utf8().action(format!("read {from}"))? {
-        let entry = entry.action(format!("read {from}"))?;
-        let (kind, target) = (entry.file_type().action(format!("look at {}", entry.path()))?, to.join(entry.file_name()));
-        if kind.is_dir() {
-            copy_tree(entry.path(), &target)?;
-        } else if kind.is_file() {
-            copy_file(entry.path(), &target)?;
-        }
-    }
-    Ok(())
 }

@@ -13,6 +13,17 @@ pub enum Kind {
     MariaDb,
 }
 
+impl Kind {
+    /// What it is called.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::MySql => "MySQL",
+            Kind::Percona => "Percona Server",
+            Kind::MariaDb => "MariaDB",
+        }
+    }
+}
+
 /// A version number.
 pub type Version = (u16, u16, u16);
 
@@ -27,13 +38,8 @@ pub struct Flavor {
 
 impl fmt::Display for Flavor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let kind = match self.kind {
-            Kind::MySql => "MySQL",
-            Kind::Percona => "Percona Server",
-            Kind::MariaDb => "MariaDB",
-        };
         let (major, minor, patch) = self.version;
-        write!(f, "{kind} {major}.{minor}.{patch}")
+        write!(f, "{} {major}.{minor}.{patch}", self.kind.name())
     }
 }
 

@@ -48,13 +48,6 @@ impl Apt {
         Ok(output.stdout.lines().find_map(|line| line.strip_prefix("installed ")).map(str::to_owned))
     }
 
-    /// True when the package lists have it.
-    async fn is_known(&self, op: &Op, package: &str) -> Result<bool> {
-        let show = CommandSpec::new("apt-cache").args(["show", "--no-all-versions", package]).accept(&[FAILED]);
-        let output = self.commands.run(op, show).await?;
-        Ok(output.code == 0 && !output.stdout.trim().is_empty())
-    }
-
     async fn update(&self, op: &Op) -> Result<()> {
         let deadline = Instant::now() + LOCK_WAIT;
         let mut attempts = tokio::time::interval(LOCK_RETRY);
@@ -72,6 +65,13 @@ impl Apt {
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    /// What `apt-cache` says of a version that would be installed.
+    async fn show(&self, op: &Op, package: &str) -> Result<Option<String>> {
+        let show = CommandSpec::new("apt-cache").args(["show", "--no-all-versions", package]).accept(&[FAILED]);
+        let output = self.commands.run(op, show).await?;
+        Ok(Some(output.stdout).filter(|text| output.code == 0 && !text.trim().is_empty()))
     }
 
     /// Finishes what an earlier run, ended with the guest, left half done: until then apt-get refuses to work.
@@ -132,7 +132,7 @@ impl PackageManager for Apt {
         }
         let (texts, parsed): (Vec<&str>, Vec<Package<'_>>) = missing.into_iter().unzip();
         for text in &texts {
-            if !self.is_known(op, text).await? {
+            if self.show(op, text).await?.is_none() {
                 self.update(op).await?;
                 break;
             }
@@ -150,6 +150,13 @@ impl PackageManager for Apt {
         self.repair(op).await?;
         let texts: Vec<&str> = packages.iter().map(String::as_str).collect();
         self.apt_install(op, &texts).await
+    }
+
+    async fn candidate(&self, op: &Op, package: &str) -> Result<Option<String>> {
+        Package::parse(package)?;
+        self.update(op).await?;
+        let shown = self.show(op, package).await?;
+        Ok(shown.and_then(|text| text.lines().find_map(|line| line.strip_prefix("Version: ")).map(|version| version.trim().to_owned())))
     }
 }
 

@@ -30,6 +30,15 @@ pub trait PackageManager: Send + Sync + fmt::Debug {
     /// # Errors
     /// The package manager's own words.
     async fn upgrade(&self, op: &Op, packages: &[String]) -> Result<()>;
+
+    /// The version of a package that [`Self::upgrade`] would bring, as the sources have it by now; `None` when they do not have it, or this package manager is not
+    /// asked.
+    ///
+    /// # Errors
+    /// The package manager cannot be run.
+    async fn candidate(&self, _op: &Op, _package: &str) -> Result<Option<String>> {
+        Ok(None)
+    }
 }
 
 /// Where a guest keeps its programs.
