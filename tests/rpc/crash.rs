@@ -46,6 +46,21 @@ pub(crate) fn kinds(steps: &[String]) -> BTreeMap<String, usize> {
     kinds
 }
 
+/// Set for sweeps that kill at every point (`dev/crash-sweep`).
+const EVERY: &str = "TROVE_TEST_EVERY_CRASH_POINT";
+
+/// Where to kill, by kind and number: at the last step of each kind, or at every one.
+pub(crate) fn points(steps: &[String]) -> Vec<(String, usize)> {
+    let every = std::env::var_os(EVERY).is_some();
+    let first = |times: usize| if every { 1 } else { times };
+    kinds(steps).into_iter().flat_map(|(kind, times)| (first(times)..=times).map(move |number| (kind.clone(), number))).collect()
+}
+
+/// For whoever counts: how many of an operation's steps it was killed at.
+pub(crate) fn report(what: &str, killed: usize, steps: usize) {
+    eprintln!("crash points of {what}: killed at {killed} of {steps} steps");
+}
+
 impl Guest {
     /// Starts the agent so that [`Self::crash_at`] can kill it.
     pub(crate) fn start_mortal(&self) {
@@ -108,12 +123,12 @@ impl Guest {
 
     fn unfinished(&self) -> Vec<Utf8PathBuf> {
         let mut found = Vec::new();
-        for directory in ["state", "state/journal", "etc", "etc/conf.d", "data", "data/data", "data/tls", "tmp"] {
+        for directory in ["state", "state/journal", "etc", "etc/conf.d", "etc/overrides", "data", "data/data", "data/tls", "tmp"] {
             let Ok(entries) = self.dir.join(directory).read_dir_utf8() else { continue };
             found.extend(entries.flatten().map(camino::Utf8DirEntry::into_path).filter(|path| {
                 let name = path.file_name().unwrap();
-                // The latter is there between pre_upgrade and post_upgrade.
-                (name.starts_with(".trove-") && ![".trove-server", ".trove-upgrade"].contains(&name))
+                // `.trove-upgrade` is there between pre_upgrade and post_upgrade; layers are what a volume keeps of a Redis.
+                (name.starts_with(".trove-") && ![".trove-server", ".trove-upgrade"].contains(&name) && !name.ends_with(".rev"))
                     || name.starts_with("trove-volume-")
                     || name.ends_with(".damaged")
             }));
@@ -131,9 +146,11 @@ impl Guest {
             if !line.contains(self.dir.as_str()) || line.contains("trove-guestagent ") {
                 continue;
             }
-            let is_server = line.contains("mariadbd")
+            let is_mariadb = line.contains("mariadbd")
                 && line.contains(&format!("--defaults-file={}/etc/my.cnf", self.dir))
                 && !line.contains("--datadir");
+            // As it names itself when it has no port.
+            let is_server = is_mariadb || line.contains(&format!("unixsocket:{}/run/redis.sock", self.dir));
             servers += usize::from(is_server);
             if !is_server || servers > 1 {
                 found.push(line);

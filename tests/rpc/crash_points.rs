@@ -1,13 +1,13 @@
 //! The agent killed in front of every step of every operation that changes something, with a real MariaDB: the controller is told the truth, nothing half
 //! done is left, and the operation comes to its end.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use futures_util::{StreamExt, stream};
 use serde_json::{Value, json};
 
-use crate::crash::{End, kind, kinds};
+use crate::crash::{End, kind, kinds, points, report};
 use crate::sql::sql;
 use crate::support::{Guest, PLANTED, Wire, free_port, shared_broker, until};
 
@@ -23,7 +23,7 @@ fn stored_in(folder: &Utf8Path) -> String {
     format!("{OPTIONS}\nstorage_strategy=local\nbackup_local_dir={folder}\nbackup_segment_max_size=65536\nbackup_aes_cbc_key={PLANTED}")
 }
 
-async fn mortal(options: &str) -> (Guest, Wire) {
+pub(crate) async fn mortal(options: &str) -> (Guest, Wire) {
     let guest = Guest::new(&shared_broker(), options);
     guest.start_mortal();
     guest.consuming(1).await;
@@ -97,13 +97,13 @@ async fn prepare_killed_at(kind: String, number: usize, options: &str, backup: V
     (end, steps)
 }
 
-/// Undisturbed, to see the steps, among them those `named`; then killed at the last one of each kind, several side by side.
-async fn sweep<F: Future<Output = (End, Vec<String>)>>(named: &[&str], run: impl Fn(String, usize) -> F) {
+/// Undisturbed, to see the steps, among them those `named`; then killed at the last one of each kind, or at each one ([`points`]), several side by side.
+async fn sweep<F: Future<Output = (End, Vec<String>)>>(what: &str, named: &[&str], run: impl Fn(String, usize) -> F) {
     let (end, steps) = run(String::new(), MOST).await;
     assert_eq!(end, End::Done, "{steps:#?}");
     assert_covered(&steps, named);
-    // Of each kind that ended nothing: how often it came all the same.
-    let survivors = async |points: BTreeMap<String, usize>| -> BTreeMap<String, usize> {
+    // Of each point that ended nothing: its kind, and how often that came all the same.
+    let survivors = async |points: Vec<(String, usize)>| -> Vec<(String, usize)> {
         let runs = points.into_iter().map(|(kind, number)| {
             let run = run(kind.clone(), number);
             async move {
@@ -114,9 +114,12 @@ async fn sweep<F: Future<Output = (End, Vec<String>)>>(named: &[&str], run: impl
         stream::iter(runs).buffer_unordered(SIDE_BY_SIDE).filter_map(async |survivor| survivor).collect().await
     };
     let mut killed = kinds(&steps);
+    let points = points(&steps);
+    let survived = survivors(points.clone()).await;
+    report(what, points.len() - survived.len(), steps.len());
     // Some come once more or once less: the first of its kind, then. And some, as the questions of a heartbeat beside it, not in every run.
-    let again = survivors(killed.clone()).await.into_keys().map(|kind| (kind, 1)).collect();
-    for (kind, times) in survivors(again).await {
+    let again: BTreeSet<String> = survived.into_iter().map(|(kind, _)| kind).collect();
+    for (kind, times) in survivors(again.into_iter().map(|kind| (kind, 1)).collect()).await {
         assert_eq!(times, 0, "not killed at '{kind}'");
         killed.remove(&kind);
     }
@@ -143,7 +146,7 @@ async fn prepare_is_finished_whichever_step_it_is_killed_at() {
         "CREATE USER",
         "GRANT",
     ];
-    sweep(&named, |kind, number| prepare_killed_at(kind, number, OPTIONS, Value::Null, check)).await;
+    sweep("prepare", &named, |kind, number| prepare_killed_at(kind, number, OPTIONS, Value::Null, check)).await;
 }
 
 /// A backup of a database with a table, in `folder`: what `prepare` takes.
@@ -172,7 +175,7 @@ async fn a_restore_is_finished_whichever_step_it_is_killed_at() {
     let options = stored_in(folder);
     let check = |guest: &Guest| assert_eq!(sql(guest, "SELECT i FROM db1.t"), "4711\n");
     let named = ["restoring", "start mbstream", "start mariadb-backup", "sync", "os_admin.cnf"];
-    sweep(&named, |kind, number| prepare_killed_at(kind, number, &options, backup.clone(), check)).await;
+    sweep("restore", &named, |kind, number| prepare_killed_at(kind, number, &options, backup.clone(), check)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -234,6 +237,7 @@ async fn a_backup_is_told_of_whichever_step_it_is_killed_at() {
         }
         outcomes.push(last["args"]["state"].as_str().unwrap().to_owned());
         if end == End::Done {
+            report("create_backup", step - 1, steps.len());
             break steps;
         }
     };
@@ -261,6 +265,7 @@ async fn answered_at_every_step(
         guest.nothing_is_left(&at).await;
         check(wire, step).await;
         if end == End::Done {
+            report(method, step - 1, steps.len());
             return steps;
         }
     }

@@ -1,16 +1,17 @@
-//! Operations that stop and start the server, killed in front of one step of each kind: what differs in made-up names alone is alike.
+//! Operations that stop and start the server, killed in front of one step of each kind, what differs in made-up names alone being alike; or in front of every
+//! step ([`points`]).
 
 use serde_json::{Value, json};
 
 use crate::certificates::{Authority, VALID};
-use crate::crash::{End, kinds};
+use crate::crash::{End, points, report};
 use crate::crash_points::{MOST, OPTIONS, assert_covered, config, prepared};
 use crate::sql::sql;
 use crate::support::{Guest, Wire, until};
 
-/// Calls a method again and again: undisturbed, to see its steps, then killed at one of each kind. Each time its caller gets an answer that is no failure.
+/// Calls a method again and again: undisturbed, to see its steps, then killed at each of its [`points`]. Each time its caller gets an answer that is no failure.
 /// The agent is killed after the undisturbed one, too.
-async fn answered_at_each_kind_of_step(
+pub(crate) async fn answered_at_each_point(
     guest: &Guest,
     wire: &mut Wire,
     method: &str,
@@ -18,9 +19,9 @@ async fn answered_at_each_kind_of_step(
     mut before: impl AsyncFnMut(&mut Wire),
     mut after: impl AsyncFnMut(&mut Wire, usize),
 ) -> Vec<String> {
-    let (mut points, mut all) = (vec![(String::new(), MOST)], Vec::new());
-    let mut round = 0;
-    while let Some((kind, number)) = points.pop() {
+    let (mut left, mut all) = (vec![(String::new(), MOST)], Vec::new());
+    let (mut round, mut killed) = (0, 0);
+    while let Some((kind, number)) = left.pop() {
         round += 1;
         before(wire).await;
         guest.crash_at_one_of(&kind, number);
@@ -34,15 +35,17 @@ async fn answered_at_each_kind_of_step(
         after(wire, round).await;
         if number == MOST {
             assert_eq!(end, End::Done, "{at}");
-            points = kinds(&steps).into_iter().collect();
+            left = points(&steps);
             all = steps;
         }
+        killed += usize::from(end == End::Killed);
     }
+    report(method, killed, all.len());
     all
 }
 
 /// Waits until this is the conductor's last word.
-async fn told(wire: &mut Wire, word: &str) {
+pub(crate) async fn told(wire: &mut Wire, word: &str) {
     let mut last = String::new();
     until(&format!("a heartbeat that says {word}"), async || {
         last = wire.words().pop().unwrap_or_else(|| std::mem::take(&mut last));
@@ -51,7 +54,7 @@ async fn told(wire: &mut Wire, word: &str) {
     .await;
 }
 
-async fn call(wire: &mut Wire, method: &str, args: Value) {
+pub(crate) async fn call(wire: &mut Wire, method: &str, args: Value) {
     let id = wire.call_in_time(method, args).await;
     let reply = wire.reply_to(&id).await;
     assert!(reply["failure"].is_null(), "{method}: {reply:?}");
@@ -68,7 +71,7 @@ async fn a_flavor_resize_comes_to_its_end_whichever_step_it_is_killed_at() {
     let contents = |round: usize| json!({"config_contents": config(&guest, 100 + round)});
     let start = async |wire: &mut Wire| call(wire, "start_db_with_conf_changes", contents(0)).await;
     let args = |_| json!({"do_not_start_on_reboot": false});
-    let steps = answered_at_each_kind_of_step(&guest, &mut wire, "stop_db", args, start, async |wire, _| {
+    let steps = answered_at_each_point(&guest, &mut wire, "stop_db", args, start, async |wire, _| {
         // Its caller waits for this before it goes on, and nobody starts the server behind its back.
         told(wire, "shutdown").await;
         assert!(!guest.dir.join("state/server.pid").exists());
@@ -80,7 +83,7 @@ async fn a_flavor_resize_comes_to_its_end_whichever_step_it_is_killed_at() {
         told(wire, "running").await;
         assert_eq!(sql(&guest, "SELECT @@max_connections, @@wait_timeout"), format!("{connections}\t77\n"));
     };
-    let steps = answered_at_each_kind_of_step(&guest, &mut wire, "start_db_with_conf_changes", contents, stop, async |wire, round| {
+    let steps = answered_at_each_point(&guest, &mut wire, "start_db_with_conf_changes", contents, stop, async |wire, round| {
         is_whole(wire, 100 + round).await;
     })
     .await;
@@ -103,7 +106,7 @@ async fn an_upgrade_comes_to_its_end_whichever_step_it_is_killed_at() {
     };
     let none = |_| json!({});
     let arrive = async |wire: &mut Wire| call(wire, "post_upgrade", json!({"upgrade_info": {}})).await;
-    let steps = answered_at_each_kind_of_step(&guest, &mut wire, "pre_upgrade", none, arrive, async |wire, _| {
+    let steps = answered_at_each_point(&guest, &mut wire, "pre_upgrade", none, arrive, async |wire, _| {
         told(wire, "shutdown").await;
         assert!(guest.dir.join("data/.trove-upgrade/state/os_admin.cnf").exists());
     })
@@ -112,13 +115,38 @@ async fn an_upgrade_comes_to_its_end_whichever_step_it_is_killed_at() {
 
     let leave = async |wire: &mut Wire| call(wire, "pre_upgrade", json!({})).await;
     let info = |_| json!({"upgrade_info": {}});
-    let steps = answered_at_each_kind_of_step(&guest, &mut wire, "post_upgrade", info, leave, async |wire, _| is_whole(wire).await).await;
+    let steps = answered_at_each_point(&guest, &mut wire, "post_upgrade", info, leave, async |wire, _| is_whole(wire).await).await;
     assert_covered(&steps, &["etc/conf.d", ".trove-upgrade", "/state/.trove-new-"]);
 
     let info = |_| json!({"upgrade_info": {"datastore_version": "10.11"}});
     let nothing = async |_: &mut Wire| ();
-    let steps = answered_at_each_kind_of_step(&guest, &mut wire, "upgrade", info, nothing, async |wire, _| is_whole(wire).await).await;
+    let steps = answered_at_each_point(&guest, &mut wire, "upgrade", info, nothing, async |wire, _| is_whole(wire).await).await;
     assert_covered(&steps, &["server.pid", "/state/.trove-new-"]);
+}
+
+/// `rebuild` on what a new root disk leaves of an instance without a volume of its own: the data, and no configuration nor account.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rebuild_comes_to_its_end_whichever_step_it_is_killed_at() {
+    let (guest, mut wire) = prepared(OPTIONS).await;
+    let new_disk = async |wire: &mut Wire| {
+        stop(wire).await;
+        std::fs::remove_dir_all(guest.dir.join("etc")).unwrap();
+        std::fs::remove_file(guest.dir.join("state/os_admin.cnf")).unwrap();
+    };
+    let args =
+        |round| json!({"ds_version": "10.11", "config_contents": config(&guest, 100 + round), "config_overrides": {"wait_timeout": 78}});
+    let steps = answered_at_each_point(&guest, &mut wire, "rebuild", args, new_disk, async |wire, round| {
+        told(wire, "running").await;
+        let seen = sql(
+            &guest,
+            "SELECT @@max_connections, @@wait_timeout; SHOW DATABASES LIKE 'db1'; SELECT COUNT(*) FROM mysql.user WHERE User = 'u1'",
+        );
+        assert_eq!(seen, format!("{}\t78\ndb1\n1\n", 100 + round));
+        assert!(guest.dir.join("state/os_admin.cnf").exists());
+        assert!(!guest.dir.join("etc/conf.d/99-system-001-init.cnf").exists(), "the server would run the agent's statements at each start");
+    })
+    .await;
+    assert_covered(&steps, &["etc/conf.d", "my.cnf", "server.pid", "/state/.trove-new-", "journal", "mariadbd"]);
 }
 
 /// The container of `ssl_action`.
@@ -140,7 +168,7 @@ async fn certificates_come_with_the_way_back_whichever_step_their_change_is_kill
     let required = || sql(&guest, "SELECT ssl_type FROM mysql.user WHERE User = 'u1'");
     let nothing = async |_: &mut Wire| ();
     let args = |_| enable(&second, "enforced");
-    let steps = answered_at_each_kind_of_step(&guest, &mut wire, "ssl_action", args, nothing, async |wire, _| {
+    let steps = answered_at_each_point(&guest, &mut wire, "ssl_action", args, nothing, async |wire, _| {
         assert_eq!((used(), required()), (second["certificate"].clone(), "ANY\n".to_owned()));
         let id = wire.call_in_time("ssl_rollback", json!({})).await;
         let back = wire.reply_to(&id).await;
