@@ -11,7 +11,7 @@ use crate::error::{Error, Result, ResultExt};
 use crate::journal::Journal;
 use crate::managers::prepare::PrepareEnv;
 use crate::managers::{DatastoreManager, registry};
-use crate::monitor::{Monitor, Operations};
+use crate::monitor::{Monitor, Operations, Told};
 use crate::op::Op;
 use crate::release::ReleaseTracker;
 use crate::rpc::{Broker, Conductor, Dispatcher, Heartbeat, KeyRing, Publisher, RpcServer};
@@ -53,6 +53,7 @@ pub async fn run(settings: Settings, sources: Sources, stop: CancellationToken, 
     let (publisher, sending) = Publisher::start(broker.clone(), connections.clone());
     let conductor = Arc::new(Conductor::new(settings.clone(), publisher.clone(), keys.clone())?);
     let shown = Arc::new(Operations::default());
+    let told = Arc::new(Told::new(&settings.state_dir));
     let dispatcher = Arc::new(Dispatcher {
         settings: settings.clone(),
         manager: manager.clone(),
@@ -61,17 +62,19 @@ pub async fn run(settings: Settings, sources: Sources, stop: CancellationToken, 
         release: release.clone(),
         prepare: PrepareEnv { settings: settings.clone(), commands, packages },
         operations: shown.clone(),
+        told: told.clone(),
     });
     let heartbeat = Heartbeat {
         interval: settings.report_interval,
         conductor,
         status: status.clone(),
         release: release.clone(),
+        told: told.clone(),
         manager: manager.clone(),
     };
     let heartbeat = tokio::spawn(heartbeat.run(connections.clone()));
 
-    let monitor = tokio::spawn(Monitor::new(settings.clone(), status.clone(), shown).run(connections.clone()));
+    let monitor = tokio::spawn(Monitor::new(settings.clone(), status.clone(), shown, told).run(connections.clone()));
 
     let finished = std::mem::take(&mut left.finished);
     let server =

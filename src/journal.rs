@@ -6,6 +6,8 @@
 //! is cut off behind its first line, which has the message's id: the broker may not have got the acknowledgement, and then
 //! delivers the message once more, perhaps to the agent's next life.
 
+mod look;
+
 use std::collections::VecDeque;
 use std::fs;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,6 +20,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result, ResultExt};
 use crate::system::files;
+
+pub use look::Look;
 
 /// How many finished operations are remembered. A broker can only deliver again what it holds unacknowledged, and that is
 /// never more than the prefetch count.

@@ -94,7 +94,7 @@ impl Phase {
     }
 
     /// One word, for messages.
-    fn name(&self) -> &'static str {
+    pub fn name(&self) -> &'static str {
         match self {
             Phase::New => "not prepared yet",
             Phase::Preparing { .. } => "being prepared",

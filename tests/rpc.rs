@@ -23,6 +23,8 @@ mod crash_points;
 mod crash_points_of_servers;
 #[path = "rpc/database.rs"]
 mod database;
+#[path = "rpc/doctor.rs"]
+mod doctor;
 #[path = "rpc/faults.rs"]
 mod faults;
 #[path = "rpc/limits.rs"]

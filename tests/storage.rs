@@ -13,6 +13,8 @@ mod support;
 mod certificates;
 #[path = "storage/contract.rs"]
 mod contract;
+#[path = "storage/doctor.rs"]
+mod doctor;
 #[path = "storage/faults.rs"]
 mod faults;
 #[path = "storage/keystone.rs"]

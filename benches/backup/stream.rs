@@ -26,7 +26,7 @@ use trove_guestagent::progress::Progress;
 use trove_guestagent::strategies::backup::mysql::MySqlUsage;
 use trove_guestagent::strategies::backup::{Decoding, Encoding, Limits, Pace, RateLimits, Retry, Uploaded, download, encode, upload};
 use trove_guestagent::strategies::storage::{
-    ByteStream, Location, ObjectName, Part, Segment, SegmentBody, Storage, StorageRequest, StoredObject, byte_stream, storage_for,
+    ByteStream, Location, ObjectName, Part, Segment, SegmentBody, Storage, StorageRequest, StoredObject, Visit, byte_stream, storage_for,
 };
 use trove_guestagent::system::mysql::Client;
 
@@ -44,6 +44,10 @@ fn hexadecimal(sum: Md5) -> String {
 impl Storage for Nowhere {
     fn location(&self, name: &ObjectName) -> String {
         format!("nowhere://store/{name}")
+    }
+
+    async fn visit(&self, _op: &Op, container: &str) -> Result<Visit> {
+        Ok(Visit { found: container.to_owned(), time: None })
     }
 
     async fn ensure_container(&self, _: &Op, _: &str) -> Result<()> {

@@ -109,6 +109,15 @@ impl Sources {
         stamps
     }
 
+    /// The files that are read, in their order.
+    pub fn files(&self) -> Vec<Utf8PathBuf> {
+        let of = |place: ConfigArgument| match place {
+            ConfigArgument::File(path) => vec![path],
+            ConfigArgument::Dir(path) => conf_files(&path).unwrap_or_default(),
+        };
+        self.places().into_iter().flat_map(of).collect()
+    }
+
     /// Files and folders in the order they are read; later wins.
     fn places(&self) -> Vec<ConfigArgument> {
         let mut places = Vec::new();

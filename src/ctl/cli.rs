@@ -8,7 +8,7 @@ use camino::Utf8PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use super::remote::Remote;
-use super::{call, status, verify, watch};
+use super::{call, doctor, status, verify, watch};
 use crate::error::Result;
 
 /// Drives and watches Trove guests over the message broker, without a controller.
@@ -29,7 +29,8 @@ Examples:
   trove-guestctl call 5f1c create_database 'databases=[{\"_name\": \"shop\"}]'
   trove-guestctl --config-dir /var/tmp/trove-loop/conf.d call loop prepare --args-file prepare.json --timeout 300
   trove-guestctl watch --seconds 60
-  trove-guestctl status --watch";
+  trove-guestctl status --watch
+  trove-guestctl doctor";
 
 /// Where the broker is. By default: what the files of `/etc/trove/conf.d` say, as on a guest.
 #[derive(Debug, Args)]
@@ -60,6 +61,11 @@ enum Command {
     Watch(WatchArgs),
     /// Shows what the agent of this guest is doing now.
     Status(StatusArgs),
+    /// Looks at everything this guest needs, and says what is wrong and what to do. Changes nothing.
+    ///
+    /// Configuration, agent, last heartbeat, broker (TLS, login, queue), conductor, database, backup tool, storage, clock, volume, disks, journal.
+    /// Exit codes: 0 nothing is broken (there may be warnings); 1 something is.
+    Doctor(DoctorArgs),
     /// Holds a restore drill: restores a backup into a directory of its own, starts a server on it, checks every table, throws all of it away.
     ///
     /// The instance's own database goes on. Exit code 1: the backup is damaged, or could not be looked at.
@@ -118,6 +124,23 @@ pub(super) struct StatusArgs {
     pub(super) state_dir: Option<Utf8PathBuf>,
 }
 
+/// `doctor`.
+#[derive(Debug, Args)]
+pub(super) struct DoctorArgs {
+    /// The report as one JSON document: {"verdict", "findings": [{"check", "verdict", "found", "advice"}]}.
+    #[arg(long)]
+    pub(super) json: bool,
+    /// Seconds a check may take.
+    #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub(super) timeout: u64,
+    /// File that holds a token for the storage, where the guest has no account of its own.
+    #[arg(long, value_name = "FILE")]
+    pub(super) token_file: Option<Utf8PathBuf>,
+    /// Account in Swift (https://swift/v1/AUTH_project), when the configuration does not say.
+    #[arg(long, value_name = "URL")]
+    pub(super) swift_url: Option<String>,
+}
+
 /// `verify-backup`.
 #[derive(Debug, Args)]
 pub(super) struct VerifyArgs {
@@ -160,6 +183,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Call(args) => call(&cli.broker, args).await,
         Command::Watch(args) => watch(&cli.broker, args).await,
         Command::Status(args) => status::run(&cli.broker, &args).await,
+        Command::Doctor(args) => doctor::run(&cli.broker, &args).await,
         Command::VerifyBackup(args) => verify::run(&cli.broker, &args).await,
     };
     match outcome {

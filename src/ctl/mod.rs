@@ -3,6 +3,7 @@
 mod bar;
 mod call;
 mod cli;
+mod doctor;
 mod remote;
 mod status;
 mod verify;

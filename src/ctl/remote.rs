@@ -54,12 +54,19 @@ pub(super) fn settings(args: &BrokerArgs) -> Result<Settings> {
             );
             Settings::from_text(path.as_str(), &text).map_err(config)
         }
-        None if !args.config_dir.is_dir() => Err(Error::guest(format!(
+        None => Settings::load(&sources(args)?).map_err(config),
+    }
+}
+
+/// The files the agent of this guest reads.
+pub(super) fn sources(args: &BrokerArgs) -> Result<Sources> {
+    if !args.config_dir.is_dir() {
+        return Err(Error::guest(format!(
             "there is no directory {}: say where the broker is, with --config-dir (the directory with trove-guestagent.conf) or --transport-url-file",
             args.config_dir
-        ))),
-        None => Settings::load(&Sources::of_process(vec![ConfigArgument::Dir(args.config_dir.clone())])).map_err(config),
+        )));
     }
+    Ok(Sources::of_process(vec![ConfigArgument::Dir(args.config_dir.clone())]))
 }
 
 /// The text of a file that holds a secret.

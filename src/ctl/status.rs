@@ -11,6 +11,7 @@ use super::remote;
 use crate::error::{Error, Result, ResultExt};
 use crate::monitor::{self, OperationView, Snapshot};
 use crate::status::Phase;
+use crate::system::clock::Utc;
 
 /// Between two looks.
 const EVERY: Duration = Duration::from_secs(1);
@@ -49,7 +50,7 @@ impl Screen {
             let text = serde_json::to_string(snapshot).map_err(|error| Error::guest(format!("cannot write the status: {error}")))?;
             return print(&text);
         }
-        let head = headline(snapshot);
+        let head = head(snapshot);
         // Once, and again when it changes.
         if self.last.as_ref() != Some(&head) {
             print(&head)?;
@@ -89,6 +90,25 @@ fn headline(snapshot: &Snapshot) -> String {
     format!("{} ({}) {phase}{idle}", snapshot.guest_id, snapshot.datastore_manager)
 }
 
+/// The headline, and what the controller was told last.
+fn head(snapshot: &Snapshot) -> String {
+    let mut head = headline(snapshot);
+    if let Some(heartbeat) = &snapshot.last_heartbeat {
+        head.push_str(&format!("\n  last heartbeat: '{}' at {}", heartbeat.status, moment(heartbeat.at)));
+    }
+    if let Some(backup) = &snapshot.last_backup {
+        let more = backup.location.as_ref().or(backup.note.as_ref()).map(|text| format!(", {text}")).unwrap_or_default();
+        head.push_str(&format!("\n  last backup: {} {} at {}{more}", backup.id, backup.state, moment(backup.ended)));
+    }
+    head
+}
+
+/// To the second, in UTC.
+fn moment(seconds: f64) -> String {
+    let text = Utc::from_seconds(Duration::try_from_secs_f64(seconds).unwrap_or_default().as_secs()).to_string();
+    format!("{} UTC", text.split('.').next().unwrap_or(&text))
+}
+
 fn name_of(operation: &OperationView) -> String {
     match &operation.request_id {
         Some(id) => format!("{} {id}", operation.method),
@@ -106,7 +126,7 @@ fn line(operation: &OperationView) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::monitor::ProgressView;
+    use crate::monitor::{BackupView, HeartbeatView, ProgressView};
 
     #[test]
     fn a_snapshot_reads_like_a_sentence() {
@@ -130,8 +150,19 @@ mod tests {
             pid: 1,
             started: 0.0,
             phase: Phase::Failed { reason: "no device".into(), was_in_service: false },
+            last_heartbeat: Some(HeartbeatView { at: 1_795_389_021.9, status: "failed to spawn".into() }),
+            last_backup: Some(BackupView {
+                id: "b".into(),
+                ended: 951_825_600.0,
+                state: "FAILED".into(),
+                kind: None,
+                location: None,
+                note: Some("no room".into()),
+            }),
             operations: Vec::new(),
         };
-        assert_eq!(headline(&snapshot), "g (mysql) FAILED: no device; nothing is under way");
+        let expected = "g (mysql) FAILED: no device; nothing is under way\n  last heartbeat: 'failed to spawn' at 2026-11-22 23:10:21 UTC\n  \
+            last backup: b FAILED at 2000-02-29 12:00:00 UTC, no room";
+        assert_eq!(head(&snapshot), expected);
     }
 }

@@ -3,7 +3,9 @@
 mod operations;
 mod snapshot;
 mod socket;
+mod told;
 
 pub use operations::{Operations, Running};
-pub use snapshot::{OperationView, ProgressView, Snapshot};
+pub use snapshot::{BackupView, HeartbeatView, OperationView, ProgressView, Snapshot};
 pub use socket::{Monitor, ask, socket_path};
+pub use told::Told;

@@ -21,8 +21,40 @@ pub struct Snapshot {
     /// How far the guest is as an instance.
     #[serde(flatten)]
     pub phase: Phase,
+    /// The last heartbeat that the broker has confirmed.
+    #[serde(default)]
+    pub last_heartbeat: Option<HeartbeatView>,
+    /// The last backup this guest has made.
+    #[serde(default)]
+    pub last_backup: Option<BackupView>,
     /// Operations under way, the oldest first.
     pub operations: Vec<OperationView>,
+}
+
+/// A heartbeat that has left.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct HeartbeatView {
+    /// When, in seconds since 1970.
+    pub at: f64,
+    /// What it said, in the controller's words.
+    pub status: String,
+}
+
+/// The end of a backup, as the conductor was told of it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct BackupView {
+    /// The controller's id.
+    pub id: String,
+    /// When it ended, in seconds since 1970.
+    pub ended: f64,
+    /// `COMPLETED` or `FAILED`.
+    pub state: String,
+    /// Its type, in the controller's words.
+    pub kind: Option<String>,
+    /// Where it is.
+    pub location: Option<String>,
+    /// What went wrong.
+    pub note: Option<String>,
 }
 
 /// One operation under way.

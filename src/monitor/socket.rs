@@ -10,7 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
 use tokio_util::sync::CancellationToken;
 
-use super::{Operations, Snapshot};
+use super::{Operations, Snapshot, Told};
 use crate::config::Settings;
 use crate::error::{Error, Result, ResultExt};
 use crate::journal;
@@ -30,13 +30,14 @@ pub struct Monitor {
     settings: Arc<Settings>,
     status: Arc<StatusTracker>,
     operations: Arc<Operations>,
+    told: Arc<Told>,
     started: f64,
 }
 
 impl Monitor {
     /// Of the agent that starts now.
-    pub fn new(settings: Arc<Settings>, status: Arc<StatusTracker>, operations: Arc<Operations>) -> Self {
-        Monitor { settings, status, operations, started: journal::now() }
+    pub fn new(settings: Arc<Settings>, status: Arc<StatusTracker>, operations: Arc<Operations>, told: Arc<Told>) -> Self {
+        Monitor { settings, status, operations, told, started: journal::now() }
     }
 
     /// The agent at this moment.
@@ -48,6 +49,8 @@ impl Monitor {
             pid: std::process::id(),
             started: self.started,
             phase: self.status.phase(),
+            last_heartbeat: self.told.last_heartbeat(),
+            last_backup: self.told.last_backup(),
             operations: self.operations.views(),
         }
     }

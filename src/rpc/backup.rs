@@ -59,6 +59,7 @@ impl Dispatcher {
         let kind = backup::type_word(self.release.current(), &runner, request.parent.is_some()).to_owned();
         let state = update(request, BackupState::Completed);
         let done = BackupUpdate { size, backup_type: Some(kind), checksum: Some(checksum), location: Some(location), ..state };
+        self.told.backup(&done);
         self.conductor.update_backup(&op.context, &done)
     }
 
@@ -113,6 +114,7 @@ impl Dispatcher {
     fn report_failed(&self, op: &Op, request: &BackupRequest, kind: Option<String>, error: &Error, casts: &mut Vec<Letter>) {
         let note = error.to_string().chars().take(NOTE).collect();
         let failed = BackupUpdate { backup_type: kind, note: Some(note), ..update(request, BackupState::Failed) };
+        self.told.backup(&failed);
         match self.conductor.update_backup(&op.context, &failed) {
             Ok(letter) => casts.push(letter),
             Err(error) => tracing::error!(%error, "failed to report that a backup failed"),

@@ -21,7 +21,7 @@ use crate::managers::prepare::{self, PrepareEnv};
 use crate::managers::replication;
 use crate::managers::{ConfigGroups, DatabaseAdmin, DatastoreManager, RootAccess, UserAdmin};
 use crate::model::{Page, PrepareRequest, ServiceStatus};
-use crate::monitor::Operations;
+use crate::monitor::{Operations, Told};
 use crate::op::Op;
 use crate::release::ReleaseTracker;
 use crate::status::{Event, PREPARE_ATTEMPTS, Phase, StatusTracker};
@@ -61,6 +61,8 @@ pub struct Dispatcher {
     pub prepare: PrepareEnv,
     /// Where operations under way are shown.
     pub operations: Arc<Operations>,
+    /// What the controller was told last.
+    pub told: Arc<Told>,
 }
 
 impl Dispatcher {

@@ -12,6 +12,7 @@ use super::conductor::Conductor;
 use crate::error::Result;
 use crate::managers::DatastoreManager;
 use crate::model::ServiceStatus;
+use crate::monitor::Told;
 use crate::op::Op;
 use crate::release::ReleaseTracker;
 use crate::status::{Phase, Report, StatusTracker};
@@ -27,6 +28,8 @@ pub struct Heartbeat {
     pub status: Arc<StatusTracker>,
     /// The words of the controller's era.
     pub release: Arc<ReleaseTracker>,
+    /// Where it is noted.
+    pub told: Arc<Told>,
     /// Whom to ask.
     pub manager: Arc<dyn DatastoreManager>,
 }
@@ -73,7 +76,7 @@ impl Heartbeat {
         tracing::debug!(status = word, "heartbeat");
         tokio::select! {
             // Cancel-safe: a message that has not left is given up. One that has left is followed by the next over the same connection.
-            sent = self.conductor.heartbeat(word) => sent,
+            sent = self.conductor.heartbeat(word) => sent.map(|()| self.told.heartbeat(word)),
             () = self.status.outdated(version) => Ok(()),
         }
     }

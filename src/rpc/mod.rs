@@ -42,3 +42,4 @@ pub use method::{Lane, Method, Resume};
 pub use publisher::Publisher;
 pub use request::Request;
 pub use server::RpcServer;
+pub use topology::queue_name;

@@ -20,7 +20,7 @@ const PRECONDITION_FAILED: u16 = 406;
 const MOST_GUESSES: usize = 8;
 
 /// Name of the guest's queue, which is also its routing key.
-pub(super) fn queue_name(settings: &Settings) -> String {
+pub fn queue_name(settings: &Settings) -> String {
     format!("guestagent.{}", settings.guest_id)
 }
 

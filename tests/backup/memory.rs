@@ -9,7 +9,7 @@ use trove_guestagent::error::{Error, Result};
 use trove_guestagent::model::BackupMetadata;
 use trove_guestagent::op::Op;
 use trove_guestagent::strategies::storage::{
-    ByteStream, Location, ObjectName, Part, Segment, SegmentBody, Storage, StoredObject, byte_stream,
+    ByteStream, Location, ObjectName, Part, Segment, SegmentBody, Storage, StoredObject, Visit, byte_stream,
 };
 
 use super::support::md5;
@@ -88,6 +88,10 @@ impl Memory {
 impl Storage for Memory {
     fn location(&self, name: &ObjectName) -> String {
         format!("memory://store/{name}")
+    }
+
+    async fn visit(&self, _op: &Op, container: &str) -> Result<Visit> {
+        Ok(Visit { found: container.to_owned(), time: None })
     }
 
     async fn ensure_container(&self, _: &Op, _: &str) -> Result<()> {

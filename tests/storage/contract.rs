@@ -47,6 +47,24 @@ for_every_storage! {
     a_stream_that_fails_stores_nothing
     a_cancelled_upload_stores_nothing
     locations_say_where
+    a_visit_tells_of_a_container_and_makes_none
+}
+
+async fn a_visit_tells_of_a_container_and_makes_none(place: Place) {
+    let name = place.name("b.gz");
+    place.store(&name, &[b"a"], &BackupMetadata::new()).await;
+    let visit = place.storage.visit(&place.op, &place.container).await.unwrap();
+    assert!(visit.found.contains(&place.container), "{visit:?}");
+    if let Some(time) = visit.time {
+        let now = std::time::SystemTime::now();
+        assert!(now.duration_since(time).unwrap_or_else(|error| error.duration()).as_secs() < 60, "{visit:?}");
+    }
+    let other = format!("{}-none", place.container);
+    for _ in 0..2 {
+        // Found missing both times.
+        let visit = place.storage.visit(&place.op, &other).await.unwrap();
+        assert!(!visit.found.contains(" objects"), "{visit:?}");
+    }
 }
 
 fn metadata(pairs: &[(&str, &str)]) -> BackupMetadata {

@@ -13,12 +13,12 @@ use trove_guestagent::strategies::storage::{ObjectName, Segment, Storage, Storag
 
 use crate::support::{Proxy, authority, body, collect, md5, noise, op, settings, swift, text, unique};
 
-fn keystone() -> Value {
+pub(crate) fn keystone() -> Value {
     swift()["keystone"].clone()
 }
 
 /// `[backup_credentials]` with user and password, at this Keystone.
-fn password(auth_url: &str, password: &str) -> String {
+pub(crate) fn password(auth_url: &str, password: &str) -> String {
     let keystone = keystone();
     format!(
         "[backup_credentials]\nauth_url = {auth_url}\nusername = {}\npassword = {password}\nproject_name = {}\nown_account = true\n",

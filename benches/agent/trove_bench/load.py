@@ -12,6 +12,8 @@ import tempfile
 import time
 from dataclasses import dataclass
 
+from oslo_messaging.exceptions import MessagingTimeout
+
 from .agents import Running
 from .controller import call_template
 from .errors import BenchError
@@ -41,17 +43,21 @@ def measure(bench: Bench, contestants: list[Contestant], plan: Plan, progress) -
         for contestant in contestants:
             progress(f"throughput {number + 1} of {plan.rounds}: {contestant.label}")
             with bench.serving(contestant, PRODUCTION_REPORT_INTERVAL) as running:
-                for name, figures in _one_round(bench, running, plan):
+                for name, figures in _one_round(bench, running, plan, progress):
                     rows.setdefault(name, {}).setdefault(contestant.label, []).append(figures)
     return {name: {label: _median(runs) for label, runs in labels.items()} for name, labels in rows.items()}
 
 
-def _one_round(bench: Bench, running: Running, plan: Plan):
+def _one_round(bench: Bench, running: Running, plan: Plan, progress):
     for method, arguments in CALLS.items():
         if running.agent.answers_everything_alike and method != "rpc_ping":
             continue
         yield f"{LEAN} {method}", _with_cpu(running, lambda: _lean(running, plan, method, arguments))
-    yield f"{OSLO} rpc_ping", _with_cpu(running, lambda: _oslo(bench.controller.pinger(running.guest), plan))
+    try:
+        yield f"{OSLO} rpc_ping", _with_cpu(running, lambda: _oslo(bench.controller.pinger(running.guest), plan))
+    except MessagingTimeout:
+        # The Python agent does that now and then after the lean client's load. The other rounds count.
+        progress(f"{running.agent.name} left a call of oslo.messaging without an answer; this round has no figure of it")
 
 
 def _lean(running: Running, plan: Plan, method: str, arguments: dict) -> dict:

@@ -9,11 +9,12 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use camino::{Utf8Path, Utf8PathBuf};
 use md5::{Digest, Md5};
+use nix::unistd::{AccessFlags, access};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt};
 
 use super::quoting::{escape, unquote};
-use super::{ByteSender, ByteStream, Location, ObjectName, Part, Segment, SegmentBody, Storage, StoredObject, byte_stream, pieces};
+use super::{ByteSender, ByteStream, Location, ObjectName, Part, Segment, SegmentBody, Storage, StoredObject, Visit, byte_stream, pieces};
 use crate::error::{Error, Result, ResultExt};
 use crate::model::BackupMetadata;
 use crate::op::Op;
@@ -141,6 +142,16 @@ async fn receive(action: &str, file: std::fs::File, mut body: SegmentBody) -> Re
 impl Storage for LocalStorage {
     fn location(&self, name: &ObjectName) -> String {
         format!("file://{}/{name}", self.folder)
+    }
+
+    async fn visit(&self, _op: &Op, container: &str) -> Result<Visit> {
+        let path = self.container(container)?;
+        let there = [&path, &self.folder].into_iter().find(|path| path.exists());
+        let Some(there) = there else {
+            return Err(failed("look at backup_local_dir", &format!("there is no {}", self.folder)));
+        };
+        access(there.as_std_path(), AccessFlags::W_OK | AccessFlags::X_OK).action(format!("write to {there}"))?;
+        Ok(Visit { found: format!("{there} can be written to"), time: None })
     }
 
     async fn ensure_container(&self, _op: &Op, container: &str) -> Result<()> {

@@ -14,5 +14,5 @@ mod swift;
 pub use location::{Location, ObjectName};
 pub use objects::{ObjectContent, ObjectStore};
 pub use open::{StorageRequest, object_store_for, storage_for};
-pub use store::{Part, Segment, SegmentBody, Storage, StoredObject};
+pub use store::{Part, Segment, SegmentBody, Storage, StoredObject, Visit};
 pub use stream::{ByteSender, ByteStream, byte_stream};

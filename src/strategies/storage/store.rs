@@ -2,6 +2,7 @@
 //! (`strategies::backup`).
 
 use std::fmt;
+use std::time::SystemTime;
 
 use async_trait::async_trait;
 
@@ -47,11 +48,26 @@ pub struct StoredObject {
     pub parts: Vec<Part>,
 }
 
+/// What a look at a store without any backup in mind came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Visit {
+    /// What there is, for a person.
+    pub found: String,
+    /// The time it is where the store is, to the second.
+    pub time: Option<SystemTime>,
+}
+
 /// An object store. One value serves one request: it has that request's credentials.
 #[async_trait]
 pub trait Storage: Send + Sync + fmt::Debug {
     /// Where an object of this name is, or will be.
     fn location(&self, name: &ObjectName) -> String;
+
+    /// Whether the store is there and lets this caller in: looks for the container, and makes nothing.
+    ///
+    /// # Errors
+    /// The store refused, or is out of reach.
+    async fn visit(&self, op: &Op, container: &str) -> Result<Visit>;
 
     /// Makes sure that the container is there.
     ///

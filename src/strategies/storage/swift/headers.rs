@@ -1,5 +1,7 @@
 //! Names and metadata as they stand in a request: encoded as python-swiftclient does, so that either reads the other's.
 
+use std::time::SystemTime;
+
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::error::{Error, Result};
@@ -33,6 +35,11 @@ pub(super) fn to_metadata(headers: &HeaderMap) -> BackupMetadata {
 /// An entity tag without its quotes, or nothing.
 pub(super) fn etag(headers: &HeaderMap) -> Option<String> {
     text(headers, "etag").map(|tag| tag.trim_matches('"').to_owned())
+}
+
+/// When the answer was made, by the server's clock.
+pub(super) fn date(headers: &HeaderMap) -> Option<SystemTime> {
+    text(headers, "date").and_then(|text| httpdate::parse_http_date(&text).ok())
 }
 
 /// A header's text, if it is one.

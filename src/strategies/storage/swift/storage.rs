@@ -12,7 +12,7 @@ use crate::config::ManifestKind;
 use crate::error::Result;
 use crate::model::BackupMetadata;
 use crate::op::Op;
-use crate::strategies::storage::{ByteStream, Location, ObjectName, Part, Segment, SegmentBody, Storage, StoredObject, byte_stream};
+use crate::strategies::storage::{ByteStream, Location, ObjectName, Part, Segment, SegmentBody, Storage, StoredObject, Visit, byte_stream};
 
 /// An account of Swift, as one request may use it.
 #[derive(Debug)]
@@ -25,6 +25,20 @@ pub(in super::super) struct SwiftStorage {
 impl Storage for SwiftStorage {
     fn location(&self, name: &ObjectName) -> String {
         format!("{}/{name}", self.client.url)
+    }
+
+    async fn visit(&self, op: &Op, container: &str) -> Result<Visit> {
+        let (url, action) = (&self.client.url, format!("look for the container {container}"));
+        // Not the account itself: who may write to one container need not see that.
+        let found = self.client.find(op, &self.client.container(&action, Method::HEAD, container)).await?;
+        Ok(match found {
+            None => Visit { found: format!("{url} lets this guest in; the first backup makes the container {container}"), time: None },
+            Some(response) => {
+                let number = |name: &str| headers::text(response.headers(), name).unwrap_or_else(|| "?".to_owned());
+                let found = format!("{url} lets this guest in; {container} has {} objects", number("x-container-object-count"));
+                Visit { found, time: headers::date(response.headers()) }
+            }
+        })
     }
 
     async fn ensure_container(&self, op: &Op, container: &str) -> Result<()> {
