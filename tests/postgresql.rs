@@ -15,6 +15,8 @@ mod backup;
 mod configuration;
 #[path = "postgresql/databases.rs"]
 mod databases;
+#[path = "postgresql/incremental.rs"]
+mod incremental;
 #[path = "postgresql/prepare.rs"]
 mod prepare;
 #[path = "postgresql/users.rs"]

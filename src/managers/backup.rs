@@ -130,6 +130,9 @@ impl BackupEnv {
         }
         trace.finished = Some(finished.clone());
         trace.save(&self.settings)?;
+        if let Err(error) = runner.stored(op, &finished.metadata).await {
+            tracing::warn!(%error, "something is kept on this guest for a backup that does not need it any more");
+        }
         Ok(finished)
     }
 

@@ -24,7 +24,7 @@ const DAMAGED: &str = "4f0c9f0e-8b7a-4c5e-9d57-1c2b6a6f1f11";
 const HOSTILE: [&str; 3] = ["it's $1;", "a\"\\b", "\u{1f600} --"];
 
 /// A guest that stores beside itself.
-async fn source(name: &str, strategy: Option<&str>) -> Guest {
+pub(crate) async fn source(name: &str, strategy: Option<&str>) -> Guest {
     let guest = Guest::changed(name, |settings| {
         settings.backup.storage_strategy = "local".into();
         settings.storage.local_dir = Some(settings.state_dir.with_file_name("backups"));
@@ -34,7 +34,7 @@ async fn source(name: &str, strategy: Option<&str>) -> Guest {
     guest
 }
 
-fn beside(name: &str, source: &Guest) -> Guest {
+pub(crate) fn beside(name: &str, source: &Guest) -> Guest {
     let (storage, directory) = (source.settings.backup.storage_strategy.clone(), source.settings.storage.local_dir.clone());
     Guest::changed(name, |settings| {
         settings.backup.storage_strategy = storage;
@@ -42,17 +42,23 @@ fn beside(name: &str, source: &Guest) -> Guest {
     })
 }
 
-async fn storage(guest: &Guest) -> Arc<dyn Storage> {
+pub(crate) async fn storage(guest: &Guest) -> Arc<dyn Storage> {
     let request = StorageRequest { swift_url: None, storage_driver: None, release: Some(Release::Train) };
     storage_for(&guest.op, &guest.settings, &request).await.unwrap()
 }
 
-async fn back_up(guest: &Guest) -> trove_guestagent::Result<Finished> {
+pub(crate) async fn back_up(guest: &Guest) -> trove_guestagent::Result<Finished> {
     back_up_as(guest, ID).await
 }
 
-async fn back_up_as(guest: &Guest, id: &str) -> trove_guestagent::Result<Finished> {
-    let request: BackupRequest = serde_json::from_value(serde_json::json!({"id": id})).unwrap();
+pub(crate) async fn back_up_as(guest: &Guest, id: &str) -> trove_guestagent::Result<Finished> {
+    back_up_upon(guest, id, None).await
+}
+
+/// A backup of what came after another one, or a full one.
+pub(crate) async fn back_up_upon(guest: &Guest, id: &str, parent: Option<&Finished>) -> trove_guestagent::Result<Finished> {
+    let parent = parent.map(|parent| serde_json::json!({"location": parent.location, "checksum": parent.checksum}));
+    let request: BackupRequest = serde_json::from_value(serde_json::json!({"id": id, "parent": parent})).unwrap();
     let backups = guest.manager.backups().unwrap();
     let runner = backup::runner(&guest.op, backups, &request).await?;
     let (settings, storage) = (guest.settings.clone(), storage(guest).await);
@@ -61,7 +67,7 @@ async fn back_up_as(guest: &Guest, id: &str) -> trove_guestagent::Result<Finishe
 }
 
 /// `prepare` from a backup, as the dispatcher runs it.
-async fn restore(target: &Guest, finished: &Finished, kind: &str) -> trove_guestagent::Result<bool> {
+pub(crate) async fn restore(target: &Guest, finished: &Finished, kind: &str) -> trove_guestagent::Result<bool> {
     let request: PrepareRequest = serde_json::from_value(serde_json::json!({
         "config_contents": target.base(""),
         "backup_info": {"id": ID, "location": finished.location, "checksum": finished.checksum, "type": kind},
@@ -71,7 +77,7 @@ async fn restore(target: &Guest, finished: &Finished, kind: &str) -> trove_guest
     prepare::run(&target.op, &target.manager, &env, &request).await.map(|outcome| outcome.root_enabled)
 }
 
-async fn hold(guest: &Guest, finished: &Finished) -> trove_guestagent::Result<Report> {
+pub(crate) async fn hold(guest: &Guest, finished: &Finished) -> trove_guestagent::Result<Report> {
     let room = guest.dir.join("mnt");
     let drill =
         Drill { settings: &guest.settings.backup, storage: storage(guest).await, state_dir: &guest.settings.state_dir, room: &room };
@@ -164,7 +170,8 @@ fn a_base_backup_under_load_is_consistent_and_says_where_it_begins_and_ends() {
         assert_eq!(fact("label"), ID);
         assert!(fact("start_segment").contains('/') && fact("checkpoint_location").contains('/'));
         assert!(fact("start_wal_file").len() == 24 && fact("stop_wal_file") >= fact("start_wal_file"), "{:?}", finished.metadata);
-        assert_eq!(source.rows(&SqlText::new("SELECT slot_name FROM pg_replication_slots")).await, Vec::<Vec<_>>::new());
+        let slots = source.rows(&SqlText::new("SELECT slot_name FROM pg_replication_slots")).await;
+        assert_eq!(slots, [[Some("trove_guestagent_backup".to_owned())]], "nothing but what the next incremental backup needs");
         let target = beside("loaded", &source);
         restore(&target, &finished, "PgBaseBackup").await.unwrap();
         let both = "SELECT (SELECT count(*) FROM a) UNION ALL SELECT count(*) FROM b";
@@ -307,13 +314,8 @@ fn what_is_no_backup_of_this_server_is_refused() {
         backups.clear_scratch(&guest.op, &directory).await.unwrap();
         assert!(!is_at_work_in(&directory) && !directory.exists());
         let target = RestoreTarget::Scratch(Utf8Path::new("/nowhere").to_owned());
-        for (kind, said) in [("InnoBackupEx", "InnoBackupEx"), ("PgBaseBackupIncremental", "incremental")] {
-            let refused = backups.restorer(&guest.op, Some(kind), "x.xbstream", &target).await.unwrap_err().to_string();
-            assert!(refused.contains(said), "{refused}");
-        }
-        let request: BackupRequest = serde_json::from_value(serde_json::json!({"id": ID, "parent": {"location": "l"}})).unwrap();
-        let refused = backup::runner(&guest.op, backups, &request).await.unwrap_err().to_string();
-        assert!(refused.contains("no incremental backups"), "{refused}");
+        let refused = backups.restorer(&guest.op, Some("InnoBackupEx"), "x.xbstream", &target).await.unwrap_err().to_string();
+        assert!(refused.contains("InnoBackupEx"), "{refused}");
     });
 }
 

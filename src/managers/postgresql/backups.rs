@@ -19,7 +19,7 @@ use crate::managers::drill::Examination;
 use crate::managers::restoring::{Clear, HalfRestored, Instance, Restoring};
 use crate::managers::{Backups, Owner, RestoreTarget};
 use crate::op::Op;
-use crate::strategies::backup::postgresql::{PgBaseBackup, PgDump, PostgreSqlUsage, Strategy, Tools};
+use crate::strategies::backup::postgresql::{PgBaseBackup, PgBaseBackupIncremental, PgDump, PostgreSqlUsage, Strategy, Tools};
 use crate::strategies::backup::{BackupRunner, RestoreRunner, ToolLogin, Usage};
 use crate::system::files;
 use crate::system::postgresql::{Address, Client};
@@ -64,10 +64,6 @@ impl PostgreSqlBackups {
     }
 }
 
-fn no_incremental() -> Error {
-    Error::bad_request("there are no incremental backups of this datastore yet: ask for a full one")
-}
-
 #[async_trait]
 impl Backups for PostgreSqlBackups {
     async fn runner(&self, op: &Op, incremental: bool) -> Result<Box<dyn BackupRunner>> {
@@ -78,25 +74,21 @@ impl Backups for PostgreSqlBackups {
                 configured.unwrap_or_default()
             ))
         })?;
-        if incremental {
-            return Err(no_incremental());
-        }
         let tools = self.tools(op).await?;
-        match strategy {
-            Strategy::Dump => Ok(Box::new(PgDump { tools })),
-            // Train's name of the incremental one, asked for a full backup, makes the parent.
-            Strategy::Base | Strategy::Incremental => Ok(Box::new(PgBaseBackup { tools, client: Arc::clone(&self.client) })),
+        let (client, instance) = (Arc::clone(&self.client), self.settings.guest_id.clone());
+        match (strategy, incremental) {
+            (Strategy::Dump, _) => Ok(Box::new(PgDump { tools })),
+            (Strategy::Base | Strategy::Incremental, false) => Ok(Box::new(PgBaseBackup { tools, client, instance })),
+            (Strategy::Base | Strategy::Incremental, true) => {
+                let (data_dir, account) = (self.configuration.layout.data_dir.clone(), self.owner.name().to_owned());
+                Ok(Box::new(PgBaseBackupIncremental { tools, client, data_dir, instance, account }))
+            }
         }
     }
 
     async fn restorer(&self, _op: &Op, kind: Option<&str>, object: &str, target: &RestoreTarget) -> Result<Box<dyn RestoreRunner>> {
         let strategy = Strategy::of_backup(kind, object)
             .ok_or_else(|| Error::bad_request(format!("a backup of type '{}' is not one of this datastore", kind.unwrap_or_default())))?;
-        if strategy == Strategy::Incremental {
-            return Err(Error::bad_request(
-                "this agent restores no incremental backups of this datastore yet: restore the full one it builds on",
-            ));
-        }
         let (directory, instance) = match target {
             RestoreTarget::Scratch(directory) => (directory.clone(), None),
             RestoreTarget::Instance => {
@@ -115,6 +107,7 @@ impl Backups for PostgreSqlBackups {
                 owner: self.owner.clone(),
                 directory: directory.clone(),
                 recovery: instance.is_some().then(|| self.private_server(directory.clone())),
+                log: None,
             }),
         };
         Ok(Box::new(Restoring { inner, directory, owner: self.owner.clone(), instance }))

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use camino::{Utf8Path, Utf8PathBuf};
+use camino::Utf8PathBuf;
+use serde_json::json;
 
 use super::configuration::{names, refuse_own};
 use super::private_server::PrivateServerSpec;
@@ -13,7 +14,7 @@ use crate::codec::{Document, PostgreSqlConf};
 use crate::error::{Error, Result, ResultExt};
 use crate::managers::Owner;
 use crate::op::Op;
-use crate::strategies::backup::postgresql::ArchiveCheck;
+use crate::strategies::backup::postgresql::{ArchiveCheck, Replayed};
 use crate::strategies::backup::{RestoreRunner, RestoreStep, unpack};
 use crate::system::command::CommandSpec;
 use crate::system::files;
@@ -22,7 +23,11 @@ use crate::system::service::ServiceControl;
 /// What unpacking may still do after the end of its input.
 const ENDING: Duration = Duration::from_secs(600);
 /// What a replica, or a server that was being recovered, has in its data directory: the restored one follows nobody.
-const ROLES: [&str; 2] = ["standby.signal", "recovery.signal"];
+const ROLES: [&str; 2] = ["standby.signal", RECOVERY];
+/// Has the server recover from its log as long as it is told to.
+const RECOVERY: &str = "recovery.signal";
+/// The first version that does not start when its log ends before the place it is to recover to.
+const RECOVERS_TO_TARGET: u16 = 13;
 /// What `ALTER SYSTEM` has written.
 const SETTINGS: &str = "postgresql.auto.conf";
 /// What of that is about the server it was written on, besides the agent's own parameters.
@@ -37,6 +42,8 @@ pub(super) struct BaseRestore {
     pub(super) directory: Utf8PathBuf,
     /// Makes a database of the files. None in a scratch directory: whoever looks at that does it.
     pub(super) recovery: Option<PrivateServerSpec>,
+    /// The log of the incremental backups upon it, up to the last one so far.
+    pub(super) log: Option<Replayed>,
 }
 
 impl BaseRestore {
@@ -55,14 +62,34 @@ impl BaseRestore {
         )))
     }
 
-    /// Takes out of the restored settings what belongs to the server they were made on.
-    async fn clean_settings(&self, op: &Op) -> Result<()> {
+    /// Has the next server that is started on the directory replay the log.
+    async fn recover_with(&self, op: &Op, log: &Replayed) -> Result<()> {
+        let version = self.program.version(op).await?;
+        if version.0 < RECOVERS_TO_TARGET {
+            let reason = format!(
+                "incremental backups are restored by PostgreSQL {RECOVERS_TO_TARGET} and later, and this guest's server is {version}"
+            );
+            return Err(Error::guest(reason));
+        }
+        log.check(&self.directory)?;
         let file = self.directory.join(SETTINGS);
-        let Some(text) = files::read_optional(&file)? else { return Ok(()) };
-        let Some(kept) = without_the_sources(&text) else { return Ok(()) };
-        tracing::warn!("settings of the backup's own server (ALTER SYSTEM) are left out");
+        let mut document = PostgreSqlConf::parse(&files::read_optional(&file)?.unwrap_or_default());
+        log.parameters().iter().try_for_each(|(name, value)| document.set(&[name], &json!(value)))?;
+        for (file, text) in [(&file, document.render()), (&self.directory.join(RECOVERY), String::new())] {
+            files::write_atomic(file, text.as_bytes(), 0o600, None)?;
+            self.owner.take(op, file).await?;
+        }
+        Ok(())
+    }
+
+    /// Takes out of the restored settings what belongs to the server they were made on.
+    /// Returns whether there was anything.
+    async fn clean_settings(&self, op: &Op) -> Result<bool> {
+        let file = self.directory.join(SETTINGS);
+        let text = files::read_optional(&file)?.unwrap_or_default();
+        let Some(kept) = without_the_sources(&text) else { return Ok(false) };
         files::write_atomic(&file, kept.as_bytes(), 0o600, None)?;
-        self.owner.take(op, &file).await
+        self.owner.take(op, &file).await.map(|()| true)
     }
 }
 
@@ -81,30 +108,38 @@ impl RestoreRunner for BaseRestore {
     }
 
     async fn apply(&mut self, op: &Op, step: RestoreStep) -> Result<()> {
-        if step.index > 0 || !step.last {
-            return Err(Error::guest(
-                "this agent restores no incremental backups of this datastore yet: the metadata of this one name a parent",
-            ));
+        let (into, mut check, what) = match step.index {
+            0 => (self.directory.clone(), ArchiveCheck::default(), "unpack the base backup"),
+            // The server recovers what it finds there.
+            _ => (self.directory.join("pg_wal"), ArchiveCheck::of_log(), "unpack the log of an incremental backup"),
+        };
+        if step.index > 0 {
+            self.log = Some(Replayed::up_to(&step.metadata)?);
         }
         // As the server's account, which can write nowhere else.
         let unpacker = CommandSpec::new("tar")
-            .args(["--extract", "--file=-", "--no-same-owner", "--directory", self.directory.as_str()])
+            .args(["--extract", "--file=-", "--no-same-owner", "--directory", into.as_str()])
             .as_user(self.owner.name())
             .timeout(ENDING);
         let running = self.service.spawn(op, unpacker).await?;
-        let mut check = ArchiveCheck::default();
         let look = |bytes: bytes::Bytes| check.see(&bytes).map(|()| bytes);
-        unpack(op, running, step.content, Utf8Path::new(&self.directory), look).await.action("unpack the base backup")?;
+        unpack(op, running, step.content, &into, look).await.action(what)?;
         check.end()
     }
 
     async fn finish(&mut self, op: &Op) -> Result<()> {
         self.check_version(op).await?;
         ROLES.iter().try_for_each(|name| files::remove(&self.directory.join(name)))?;
-        self.clean_settings(op).await?;
+        if self.clean_settings(op).await? {
+            tracing::warn!("settings of the backup's own server (ALTER SYSTEM) are left out");
+        }
+        if let Some(log) = &self.log {
+            self.recover_with(op, log).await?;
+        }
         let Some(recovery) = &self.recovery else { return Ok(()) };
         // As long as it takes: the instance's own server has to be up within the time of a start.
-        recovery.start(op).await.action("recover the restored database")?.stop(op).await
+        recovery.start(op).await.action("recover the restored database")?.stop(op).await?;
+        self.clean_settings(op).await.map(drop)
     }
 }
 

@@ -19,6 +19,7 @@ use crate::managers::configuration::{COMMON, Group, Layers, Store, Style};
 use crate::op::Op;
 use crate::system::files;
 use crate::system::postgresql::Address;
+use crate::volume;
 
 /// Nobody but root and the server reads it.
 const MODE: u32 = 0o640;
@@ -35,6 +36,14 @@ const OWN: [&str; 10] = [
     "unix_socket_group",
     "unix_socket_permissions",
 ];
+
+/// How much of the log replication slots may keep.
+const KEPT_LOG: &str = "max_slot_wal_keep_size";
+/// The first version that has it.
+const BOUNDS_SLOTS: u16 = 13;
+/// This part of the volume, and not less than this many bytes.
+const KEPT_PART: u64 = 5;
+const LEAST_KEPT: u64 = 64 << 20;
 
 pub(super) type Conf = Layers<PostgreSqlConf>;
 
@@ -155,6 +164,7 @@ impl Configuration {
         if !contents.trim().is_empty() {
             after.base = PostgreSqlConf::parse(contents);
         }
+        self.bound_kept_log(op, &mut after.base).await?;
         after.base = including(&after.base, &self.layout.override_dir());
         after.set_change(Group::System, COMMON, self.system_layer(&after.base)?);
         self.leave_unknown_out(op, &mut after).await?;
@@ -185,6 +195,17 @@ impl Configuration {
             );
         }
         Ok(())
+    }
+
+    /// Slots keep the log for incremental backups and replicas; unless somebody has said how much, they keep no more than a part of the volume.
+    async fn bound_kept_log(&self, op: &Op, base: &mut PostgreSqlConf) -> Result<()> {
+        if base.get(&[KEPT_LOG]).is_some() || self.program.version(op).await?.0 < BOUNDS_SLOTS {
+            return Ok(());
+        }
+        let volume = self.layout.mount_point.ancestors().find(|path| path.exists()).unwrap_or(Utf8Path::new("/"));
+        let stats = volume::filesystem_stats(volume)?;
+        let size = (stats.size() / KEPT_PART).max(LEAST_KEPT) >> 20;
+        base.set(&[KEPT_LOG], &json!(format!("{size}MB")))
     }
 
     fn system_layer(&self, base: &PostgreSqlConf) -> Result<PostgreSqlConf> {

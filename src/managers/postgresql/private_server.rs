@@ -30,11 +30,13 @@ const FIRST: &str = "postgres";
 
 /// What it takes from nowhere else: arguments win over the directory's own `postgresql.auto.conf`. It is modest, reaches nobody, sends and archives nothing; what it
 /// writes is thrown away, or synced when all of it is there.
-const PARAMETERS: [(&str, &str); 19] = [
+const PARAMETERS: [(&str, &str); 20] = [
     ("archive_mode", "off"),
     ("autovacuum", "off"),
     ("external_pid_file", ""),
     ("fsync", "off"),
+    // It answers when it has recovered all there is.
+    ("hot_standby", "off"),
     ("listen_addresses", ""),
     ("local_preload_libraries", ""),
     ("logging_collector", "off"),

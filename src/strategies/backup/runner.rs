@@ -67,6 +67,14 @@ pub trait BackupRunner: Send + Sync + fmt::Debug {
     /// # Errors
     /// The tool cannot be started.
     async fn start(&self, op: &Op, job: &BackupJob) -> Result<BackupStream>;
+
+    /// The backup is stored whole, and its `metadata` with it: what was kept in case that it fails may go.
+    ///
+    /// # Errors
+    /// Something still stays; the backup is one all the same.
+    async fn stored(&self, _op: &Op, _metadata: &BackupMetadata) -> Result<()> {
+        Ok(())
+    }
 }
 
 /// One backup of a chain, being restored.

@@ -5,6 +5,7 @@
 
 use camino::{Utf8Component, Utf8Path};
 
+use super::wal;
 use crate::error::{Error, Result};
 
 const BLOCK: usize = 512;
@@ -12,6 +13,8 @@ const BLOCK: usize = 512;
 /// Sees to it that an archive has only files and directories in it, with names below the directory it is unpacked to.
 #[derive(Debug, Default)]
 pub struct ArchiveCheck {
+    /// Files of the server's log and nothing else.
+    of_log: bool,
     header: Vec<u8>,
     /// Bytes of content, padded, until the next header.
     content: u64,
@@ -20,6 +23,11 @@ pub struct ArchiveCheck {
 }
 
 impl ArchiveCheck {
+    /// For an archive of files of the server's log, all in one directory.
+    pub fn of_log() -> ArchiveCheck {
+        ArchiveCheck { of_log: true, ..ArchiveCheck::default() }
+    }
+
     /// The next bytes of the archive.
     ///
     /// # Errors
@@ -66,6 +74,9 @@ impl ArchiveCheck {
         let is_inside = path.components().all(|part| matches!(part, Utf8Component::Normal(_) | Utf8Component::CurDir));
         if name.is_empty() || !is_inside {
             return Err(refused(format!("'{}' in the archive is outside of the data directory", name.escape_debug())));
+        }
+        if self.of_log && !(wal::is_file_of_log(&name) && matches!(header[156], b'0' | 0)) {
+            return Err(refused(format!("'{}' in the archive is no file of the server's log", name.escape_debug())));
         }
         match header[156] {
             b'0' | 0 | b'5' => {}
@@ -153,6 +164,16 @@ mod tests {
         }
         assert!(look(&[b"-- MariaDB dump".to_vec(), vec![b' '; 600]].concat(), 512).unwrap_err().to_string().contains("no base backup"));
         assert!(look(b"", 1).is_err());
+        for (name, kind, passes) in [
+            ("000000010000000000000003", b'0', true),
+            ("00000002.history", b'0', true),
+            ("000000010000000000000003", b'5', false),
+            ("postgresql.auto.conf", b'0', false),
+            ("x/000000010000000000000003", b'0', false),
+        ] {
+            let mut check = ArchiveCheck::of_log();
+            assert_eq!(check.see(&member(name, kind, b"x")).is_ok(), passes, "{name}");
+        }
     }
 
     #[test]

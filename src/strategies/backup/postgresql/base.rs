@@ -5,9 +5,11 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use super::super::watched::watched;
+use super::kept_log::KeptLog;
 use super::wal_hold::WalHold;
-use super::{Tools, base_facts};
+use super::{INSTANCE, Tools, base_facts};
 use crate::error::{Error, Result};
+use crate::model::BackupMetadata;
 use crate::op::Op;
 use crate::strategies::backup::{BackupJob, BackupRunner, BackupStream};
 use crate::system::command::CommandSpec;
@@ -20,9 +22,15 @@ pub struct PgBaseBackup {
     pub tools: Tools,
     /// The way to the server.
     pub client: Arc<Client>,
+    /// Kept with the backup, so that its children are known to be of the same instance: the guest's id.
+    pub instance: String,
 }
 
 impl PgBaseBackup {
+    fn kept(&self) -> KeptLog {
+        KeptLog { client: Arc::clone(&self.client) }
+    }
+
     fn command(&self, job: &BackupJob) -> CommandSpec {
         self.tools
             .command("pg_basebackup", job)
@@ -45,10 +53,7 @@ impl PgBaseBackup {
                 tablespaces.join(", ")
             )));
         }
-        let sql = SqlText::new("SELECT pg_size_bytes(current_setting('wal_segment_size'))");
-        let sizes = session.texts(op, "ask how big a file of the log is", &sql).await?;
-        let size = sizes.first().and_then(|size| size.parse().ok());
-        size.ok_or_else(|| Error::guest("the server does not say how big a file of its log is"))
+        base_facts::segment_size(op, &session).await
     }
 }
 
@@ -64,9 +69,15 @@ impl BackupRunner for PgBaseBackup {
 
     async fn start(&self, op: &Op, job: &BackupJob) -> Result<BackupStream> {
         if job.parent.is_some() {
-            return Err(Error::bad_request("there are no incremental backups of this datastore yet: ask for a full one"));
+            return Err(Error::bad_request("pg_basebackup makes full backups: one with a parent is PgBaseBackupIncremental's"));
         }
         let segment_size = self.look(op).await?;
+        match self.kept().begin(op).await {
+            Err(error) if !op.cancel.is_cancelled() => {
+                tracing::warn!(%error, "no incremental backup can build on this one: the log since is not kept")
+            }
+            other => other?,
+        }
         let hold = match WalHold::begin(op, &self.client, &job.id).await {
             Ok(hold) => Some(hold),
             Err(error @ Error::Cancelled { .. }) => return Err(error),
@@ -80,13 +91,22 @@ impl BackupRunner for PgBaseBackup {
         drop(running.take_stdin());
         let Some(output) = running.take_stdout() else { return Err(Error::guest("the backup tool has no output")) };
         let (reader, watcher) = watched(output);
-        let op = op.clone();
+        let (op, instance) = (op.clone(), self.instance.clone());
         let finish = async move {
             let log = running.finish(&op).await?.stderr;
             drop(hold);
             base_facts::completed(&log)?;
-            base_facts::metadata(&watcher.head(), &log, segment_size)
+            let mut metadata = base_facts::metadata(&watcher.head(), &log, segment_size)?;
+            metadata.insert(INSTANCE.to_owned(), instance);
+            Ok(metadata)
         };
         Ok(BackupStream { reader, finish: Box::pin(finish) })
+    }
+
+    async fn stored(&self, op: &Op, metadata: &BackupMetadata) -> Result<()> {
+        match base_facts::stop(metadata) {
+            Some(stop) => self.kept().release(op, stop).await,
+            None => Ok(()),
+        }
     }
 }

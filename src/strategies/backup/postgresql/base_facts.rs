@@ -1,24 +1,32 @@
 //! What a base backup says of itself: in `backup_label`, the first file of its archive, and in the tool's log.
 
+use super::wal;
 use crate::error::{Error, Result};
 use crate::model::BackupMetadata;
+use crate::op::Op;
+use crate::system::postgresql::{Session, SqlText};
 
 /// The rest of the line after `label`.
 fn line<'a>(text: &'a str, label: &str) -> Option<&'a str> {
     text.split_once(label)?.1.lines().next().map(str::trim).filter(|value| !value.is_empty())
 }
 
-/// A position in the log: `1A/2B000028`.
-fn position(text: &str) -> Option<u64> {
-    let (high, low) = text.split_once('/')?;
-    Some(u64::from(u32::from_str_radix(high, 16).ok()?) << 32 | u64::from(u32::from_str_radix(low, 16).ok()?))
+/// How big a file of the log is, bytes.
+pub(super) async fn segment_size(op: &Op, session: &Session<'_>) -> Result<u64> {
+    let sql = SqlText::new("SELECT pg_size_bytes(current_setting('wal_segment_size'))");
+    let sizes = session.texts(op, "ask how big a file of the log is", &sql).await?;
+    let size = sizes.first().and_then(|size| size.parse().ok()).filter(|size| *size > 0);
+    size.ok_or_else(|| Error::guest("the server does not say how big a file of its log is"))
 }
 
-/// Name of the file of the log that ends with `end`, or has it in it (src/include/access/xlog_internal.h: `XLByteToPrevSeg`, `XLogFileName`).
-fn file_name(timeline: u32, end: u64, segment_size: u64) -> Option<String> {
-    let segment = end.checked_sub(1)?.checked_div(segment_size)?;
-    let per_id = (1_u64 << 32).checked_div(segment_size)?;
-    Some(format!("{timeline:08X}{:08X}{:08X}", segment.checked_div(per_id)?, segment.checked_rem(per_id)?))
+/// Name of the file of the log that a base backup begins in, as its label has it.
+pub(super) fn start_file(label: &str) -> Option<&str> {
+    line(label, "START WAL LOCATION: ")?.strip_suffix(')')?.split_once(" (file ").map(|(_, file)| file)
+}
+
+/// Where a backup ends in the log.
+pub(super) fn stop(metadata: &BackupMetadata) -> Option<u64> {
+    wal::position(metadata.get("stop_segment")?)
 }
 
 /// What Trove keeps of a base backup (trove/guestagent/strategies/backup/experimental/postgresql_impl.py: `PgBaseBackupUtil`), from the beginning of the archive and
@@ -35,8 +43,10 @@ pub(super) fn metadata(head: &str, log: &str, segment_size: u64) -> Result<Backu
     let timeline = start_file.get(..8).and_then(|text| u32::from_str_radix(text, 16).ok()).ok_or_else(|| missing("its timeline"))?;
     let stop = line(log, "write-ahead log end point: ").and_then(|line| line.split_whitespace().next());
     let stop_segment = stop.ok_or_else(|| missing("where its log ends"))?;
-    let stop_file =
-        position(stop_segment).and_then(|end| file_name(timeline, end, segment_size)).ok_or_else(|| missing("where its log ends"))?;
+    // The file that ends there, or has it in it (`XLByteToPrevSeg`).
+    let stop_file = wal::position(stop_segment)
+        .and_then(|end| wal::file_name(timeline, end.checked_sub(1)?.checked_div(segment_size)?, segment_size))
+        .ok_or_else(|| missing("where its log ends"))?;
     let facts = [
         ("start_segment", start_segment),
         ("start_wal_file", start_file),
@@ -84,7 +94,7 @@ mod tests {
             ("stop_wal_file", "0000000200000001000000FF"),
         ];
         assert_eq!(found, wanted.map(|(key, value)| (key.to_owned(), value.to_owned())).into());
-        assert_eq!(file_name(1, 0x1_0000_0001, 1 << 30).unwrap(), "000000010000000100000000");
+        assert_eq!(stop(&found), Some(2 << 32));
         assert!(metadata("", LOG, 16 << 20).is_err() && metadata(HEAD, "", 16 << 20).is_err() && metadata(HEAD, LOG, 0).is_err());
         assert!(completed("pg_basebackup: removing contents of data directory\n").is_err() && completed("").is_err());
     }

@@ -9,9 +9,6 @@ use crate::strategies::backup::{BackupJob, ToolLogin};
 use crate::system::command::CommandSpec;
 use crate::system::postgresql::OS_ADMIN;
 
-/// What a tool may still do after the end of its output.
-const ENDING: Duration = Duration::from_secs(300);
-
 /// The server's client programs, and the server they are to talk to.
 #[derive(Debug)]
 pub struct Tools {
@@ -26,6 +23,9 @@ pub struct Tools {
 }
 
 impl Tools {
+    /// What a tool may still do after the end of its output.
+    pub(super) const ENDING: Duration = Duration::from_secs(300);
+
     /// One of them, at work for a backup.
     pub(super) fn command(&self, name: &str, job: &BackupJob) -> CommandSpec {
         CommandSpec::new(self.directory.join(name))
@@ -36,7 +36,7 @@ impl Tools {
             .env("PGPASSFILE", self.login.path().as_str())
             .env("PGAPPNAME", "trove-guestagent")
             .env(BackupJob::MARK, &job.id)
-            .timeout(ENDING)
+            .timeout(Tools::ENDING)
             .in_background()
     }
 }
