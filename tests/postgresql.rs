@@ -4,6 +4,8 @@
 
 #[path = "datastore/harness.rs"]
 mod harness;
+#[path = "mysql/identity.rs"]
+mod identity;
 #[path = "datastore/ports.rs"]
 mod ports;
 #[path = "postgresql/support.rs"]
@@ -11,12 +13,16 @@ mod support;
 
 #[path = "postgresql/backup.rs"]
 mod backup;
+#[path = "postgresql/client_tls.rs"]
+mod client_tls;
 #[path = "postgresql/configuration.rs"]
 mod configuration;
 #[path = "postgresql/databases.rs"]
 mod databases;
 #[path = "postgresql/incremental.rs"]
 mod incremental;
+#[path = "postgresql/logs.rs"]
+mod logs;
 #[path = "postgresql/prepare.rs"]
 mod prepare;
 #[path = "postgresql/users.rs"]

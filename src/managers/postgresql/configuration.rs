@@ -12,7 +12,7 @@ use super::host_rules;
 use super::layout::Layout;
 use super::program::{Objection, ServerProgram};
 use crate::codec::{Document, PostgreSqlConf};
-use crate::config::ServiceControlKind;
+use crate::config::{ServiceControlKind, TlsMode};
 use crate::error::{Error, Result, ResultExt};
 use crate::managers::Owner;
 use crate::managers::configuration::{COMMON, Group, Layers, Store, Style};
@@ -232,9 +232,9 @@ impl Configuration {
     ///
     /// # Errors
     /// A file cannot be written.
-    pub(super) async fn write_rules(&self, op: &Op) -> Result<()> {
+    pub(super) async fn write_rules(&self, op: &Op, mode: Option<TlsMode>) -> Result<()> {
         let directory = self.layout.config_dir();
-        files::replace(&self.layout.hba_file(), host_rules::RULES.as_bytes(), MODE, self.account())?;
+        files::replace(&self.layout.hba_file(), host_rules::rules(mode).as_bytes(), MODE, self.account())?;
         files::replace(&self.layout.ident_file(), host_rules::IDENTITIES.as_bytes(), MODE, self.account())?;
         if self.layout.control == ServiceControlKind::Systemd {
             // postgresql.service starts every cluster whose start.conf says `auto`, whether its own unit is enabled or not.

@@ -14,7 +14,8 @@ pub static POSTGRESQL: Descriptor = Descriptor {
     // Train's, and what its replication logs in as.
     ignore_users: &["os_admin", "postgres", "root", "replicator"],
     ignore_dbs: &["os_admin", "postgres", "template0", "template1"],
-    exposed_logs: &[],
+    // Trove's (trove/common/cfg.py).
+    exposed_logs: &["general"],
     absent: &[&[
         Facet::SelfUpdate,
         Facet::GaleraCluster,

@@ -1,7 +1,6 @@
 //! Configuration groups ([`ConfigGroups`]). The server tells which parameters it takes when it reads its files again, and which wait for its next start
 //! (`pg_settings.pending_restart`).
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -98,6 +97,18 @@ impl Groups {
         Ok(waiting)
     }
 
+    /// Makes changes of the agent's own, in the files and in the running server.
+    ///
+    /// # Errors
+    /// The server refuses; files and server are as they were.
+    pub(super) async fn change_own(&self, op: &Op, change: impl FnOnce(&mut Conf)) -> Result<()> {
+        let before = self.configuration.read()?;
+        let mut after = before.clone();
+        change(&mut after);
+        self.configuration.check(op, &after).await?;
+        self.carry_out(op, &before, &after, true).await
+    }
+
     async fn settle(&self, op: &Op) -> Result<()> {
         let waiting = self.reload(op).await?;
         match waiting.is_empty() {
@@ -107,10 +118,10 @@ impl Groups {
         }
     }
 
-    /// Writes a change, and brings the running server in line with it when `dropped` is not empty: those parameters go back to what they were without the group.
-    async fn carry_out(&self, op: &Op, before: &Conf, after: &Conf, dropped: &BTreeSet<String>) -> Result<()> {
+    /// Writes a change, and brings the running server in line with it when that is wanted.
+    async fn carry_out(&self, op: &Op, before: &Conf, after: &Conf, at_once: bool) -> Result<()> {
         self.configuration.write(op, before, after).await?;
-        if dropped.is_empty() || !self.is_running(op).await? {
+        if !at_once || !self.is_running(op).await? {
             return Ok(());
         }
         match self.settle(op).await {
@@ -139,7 +150,8 @@ impl ConfigGroups for Groups {
         self.configuration.check(op, &after).await?;
         let of = |layers: &Conf| names(layers.change(Group::User, COMMON));
         let dropped = &of(&before) - &of(&after);
-        self.carry_out(op, &before, &after, &dropped).await
+        // Those go back to what they were without the group; what it sets waits for `apply`.
+        self.carry_out(op, &before, &after, !dropped.is_empty()).await
     }
 
     /// The files have the values already: a controller sends a group to [`Self::update`] first.

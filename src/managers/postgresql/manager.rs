@@ -13,16 +13,20 @@ use super::databases::Databases;
 use super::descriptor::POSTGRESQL;
 use super::groups::{self, Groups};
 use super::layout::Layout;
+use super::logs::Logs;
 use super::names::Rules;
 use super::program::ServerProgram;
 use super::root::Root;
 use super::server::PostgreSqlServer;
 use super::tables::{self, Tables};
+use super::tls::Tls;
 use crate::error::{Error, Result, ResultExt};
 use crate::managers::configuration::Pending;
 use crate::managers::data_directory::DataDirectory;
 use crate::managers::lifecycle::Lifecycle;
+use crate::managers::logs::GuestLogs;
 use crate::managers::restoring::HalfRestored;
+use crate::managers::tls::{ClientTls, TlsStore};
 use crate::managers::{
     Backups, ConfigGroups, DatabaseAdmin, DatastoreManager, Deps, Descriptor, Owner, RootAccess, StatusProbe, UserAdmin,
 };
@@ -46,7 +50,9 @@ pub struct PostgreSqlManager {
     accounts: Accounts,
     databases: Databases,
     root: Root,
-    groups: Groups,
+    groups: Arc<Groups>,
+    logs: Logs,
+    tls: Tls,
     backups: PostgreSqlBackups,
 }
 
@@ -76,12 +82,34 @@ impl PostgreSqlManager {
         let pending = Arc::new(Pending::new(&layout.state_dir));
         let server = Arc::new(PostgreSqlServer { client: Arc::clone(&client), layout: layout.clone() });
         let lifecycle = Lifecycle::new(Arc::clone(&service), server, owner.clone(), deps.settings.state_change_wait_time);
+        let groups = Arc::new(Groups {
+            client: Arc::clone(&client),
+            configuration: Arc::clone(&configuration),
+            service,
+            pending: Arc::clone(&pending),
+        });
+        let logs = Logs {
+            client: Arc::clone(&client),
+            configuration: Arc::clone(&configuration),
+            groups: Arc::clone(&groups),
+            settings: Arc::clone(&deps.settings),
+            owner: owner.clone(),
+        };
+        let tls = Tls {
+            store: TlsStore::new(layout.mount_point.join("tls"), owner.clone()),
+            configured_mode: deps.settings.tls_mode,
+            client: Arc::clone(&client),
+            configuration: Arc::clone(&configuration),
+            groups: Arc::clone(&groups),
+        };
         PostgreSqlManager {
-            lifecycle: lifecycle.telling(Arc::clone(&pending)),
+            lifecycle: lifecycle.telling(pending),
             accounts: Accounts { client: Arc::clone(&client), rules: Arc::clone(&rules) },
             databases: Databases { client: Arc::clone(&client), rules, program: Arc::clone(&program) },
             root: Root { client: Arc::clone(&client), password_length: deps.settings.accounts.password_length },
-            groups: Groups { client: Arc::clone(&client), configuration: Arc::clone(&configuration), service, pending },
+            groups,
+            logs,
+            tls,
             backups,
             deps,
             layout,
@@ -163,7 +191,7 @@ impl DatastoreManager for PostgreSqlManager {
     }
 
     fn written_directories(&self) -> Vec<Utf8PathBuf> {
-        vec![self.layout.config_dir(), self.layout.override_dir(), self.layout.mount_point.clone()]
+        vec![self.layout.config_dir(), self.layout.override_dir(), self.layout.mount_point.clone(), self.tls.store().directory().to_owned()]
     }
 
     async fn is_installed(&self, op: &Op) -> bool {
@@ -177,7 +205,8 @@ impl DatastoreManager for PostgreSqlManager {
         let group = overrides.map(groups::parse).transpose().action("read the configuration group")?;
         let contents = request.config_contents.as_deref().unwrap_or_default();
         self.configuration.write_base(op, contents, true, group).await.action("write the configuration")?;
-        self.configuration.write_rules(op).await
+        self.tls.forget()?;
+        self.configuration.write_rules(op, self.tls.mode()?).await
     }
 
     async fn prepare_server(&self, op: &Op, request: &PrepareRequest) -> Result<()> {
@@ -229,10 +258,18 @@ impl DatastoreManager for PostgreSqlManager {
     }
 
     fn config(&self) -> Option<&dyn ConfigGroups> {
-        Some(&self.groups)
+        Some(&*self.groups)
     }
 
     fn backups(&self) -> Option<&dyn Backups> {
         Some(&self.backups)
+    }
+
+    fn logs(&self) -> Option<&dyn GuestLogs> {
+        Some(&self.logs)
+    }
+
+    fn tls(&self) -> Option<&dyn ClientTls> {
+        Some(&self.tls)
     }
 }

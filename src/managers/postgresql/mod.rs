@@ -13,6 +13,7 @@ mod groups;
 mod host_rules;
 mod layout;
 mod load;
+mod logs;
 mod manager;
 mod names;
 mod private_server;
@@ -20,6 +21,7 @@ mod program;
 mod root;
 mod server;
 mod tables;
+mod tls;
 
 pub use descriptor::POSTGRESQL;
 pub use layout::Layout;
