@@ -7,6 +7,7 @@
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use camino::Utf8Path;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::time::Instant;
@@ -66,10 +67,24 @@ fn environment(pid: i32) -> Vec<Vec<u8>> {
     environ.split(|byte| *byte == 0).map(<[u8]>::to_vec).collect()
 }
 
+fn all_processes() -> impl Iterator<Item = i32> {
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok())
+}
+
 fn processes(wanted: impl Fn(&[u8]) -> bool) -> Vec<i32> {
-    let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
-    let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
-    pids.filter(|pid| environment(*pid).iter().any(|variable| wanted(variable))).collect()
+    all_processes().filter(|pid| environment(*pid).iter().any(|variable| wanted(variable))).collect()
+}
+
+/// Processes of this namespace whose standard output and standard error are this file. (A program that writes its title over its environment, as Redis does,
+/// carries no variable that could be seen.)
+pub(in crate::system) fn writing_to(file: &Utf8Path) -> Vec<i32> {
+    let file = file.canonicalize_utf8().unwrap_or_else(|_| file.to_owned());
+    let own = namespace();
+    let is = |pid: i32, name: &str, wanted: &str| {
+        std::fs::read_link(format!("/proc/{pid}/{name}")).is_ok_and(|target| target.to_string_lossy() == wanted)
+    };
+    all_processes().filter(|pid| is(*pid, "fd/1", file.as_str()) && is(*pid, "fd/2", file.as_str()) && is(*pid, "ns/pid", &own)).collect()
 }
 
 /// Processes that have this `NAME=VALUE` in their environment.

@@ -94,6 +94,21 @@ fn the_probe_tells_running_blocked_crashed_and_shut_down_apart() {
     });
 }
 
+/// Redis writes its title over its environment: the mark that other servers are found by is gone.
+#[test]
+fn a_server_whose_agent_was_killed_before_it_wrote_that_down_is_found() {
+    run(async {
+        let guest = Guest::prepared("unrecorded", "").await;
+        let pid = guest.pid().await;
+        std::fs::remove_file(guest.dir.join("state/server.pid")).unwrap();
+        let again = guest.agent_again();
+        assert_eq!(again.pid().await, pid);
+        again.manager.start(&again.op).await.unwrap();
+        assert_eq!(again.pid().await, pid);
+        again.remove().await;
+    });
+}
+
 #[test]
 fn a_base_the_server_refuses_changes_nothing_and_says_why() {
     run(async {

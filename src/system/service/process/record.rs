@@ -159,11 +159,13 @@ impl ServerProcess {
 #[derive(Debug)]
 pub(super) struct Records {
     state_dir: Utf8PathBuf,
+    /// Where the server's own messages go.
+    log_file: Utf8PathBuf,
 }
 
 impl Records {
-    pub(super) fn new(state_dir: Utf8PathBuf) -> Self {
-        Records { state_dir }
+    pub(super) fn new(state_dir: Utf8PathBuf, log_file: Utf8PathBuf) -> Self {
+        Records { state_dir, log_file }
     }
 
     /// `NAME=VALUE` in the environment of the server that belongs to these records.
@@ -174,8 +176,10 @@ impl Records {
     /// A server of ours that runs without a record: the agent ended between starting it and writing that down.
     fn unrecorded(&self) -> Option<ServerProcess> {
         let (name, value) = self.mark();
-        let pid = leftovers::marked(&format!("{name}={value}")).into_iter().next()?;
-        ServerProcess::of(pid).ok()
+        let mut found = leftovers::marked(&format!("{name}={value}"));
+        found.extend(leftovers::writing_to(&self.log_file));
+        // Of a server and what it has forked, the server is the oldest.
+        found.into_iter().filter_map(|pid| ServerProcess::of(pid).ok()).min_by_key(|process| process.start_time)
     }
 
     fn process_file(&self) -> Utf8PathBuf {
@@ -274,7 +278,7 @@ mod tests {
     fn records_survive_and_rubbish_is_ignored() {
         let dir = tempfile::tempdir().unwrap();
         let path = Utf8PathBuf::from_path_buf(dir.path().join("state")).unwrap();
-        let records = Records::new(path.clone());
+        let records = Records::new(path.clone(), path.join("server.log"));
         assert_eq!(records.load().unwrap(), None);
         let me = ServerProcess::of(std::process::id().cast_signed()).unwrap();
         records.save(&me).unwrap();

@@ -217,7 +217,8 @@ impl Drop for Watch {
 impl Supervisor {
     /// Keeps its records in `state_dir`; `stop_wait` is how long the server may take to stop when the agent ends.
     pub fn new(state_dir: Utf8PathBuf, stop_wait: Duration, server: ServerCommand, commands: Arc<dyn CommandRunner>) -> Self {
-        let core = Core { server, records: Records::new(state_dir), phase: Mutex::new(Phase::Unknown) };
+        let records = Records::new(state_dir, server.log_file.clone());
+        let core = Core { server, records, phase: Mutex::new(Phase::Unknown) };
         Supervisor { core: Arc::new(core), commands, stop_wait, change: tokio::sync::Mutex::default() }
     }
 
