@@ -21,3 +21,5 @@ mod prepare;
 mod replication;
 #[path = "redis/root.rs"]
 mod root;
+#[path = "redis/upgrade.rs"]
+mod upgrade;

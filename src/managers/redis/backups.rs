@@ -114,7 +114,7 @@ impl Backups for RedisBackups {
         let databases = keyspace.iter().filter(|(name, _)| name.starts_with("db"));
         let keys: Vec<u64> = databases.filter_map(|(_, facts)| facts.strip_prefix("keys=")?.split(',').next()?.parse().ok()).collect();
         let items = Items { name: "keys", count: keys.iter().sum() };
-        Ok(Examination { server: program.flavor(op).await?.to_string(), databases: keys.len() as u64, items, problems: Vec::new() })
+        Ok(Examination { server: program.product(op).await?.to_string(), databases: keys.len() as u64, items, problems: Vec::new() })
     }
 
     async fn clear_scratch(&self, op: &Op, directory: &Utf8Path) -> Result<()> {

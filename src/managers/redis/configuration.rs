@@ -17,6 +17,7 @@ use crate::config::ServiceControlKind;
 use crate::error::{Error, Result};
 use crate::managers::Owner;
 use crate::managers::configuration::{COMMON, Group, Layers, Store, Style};
+use crate::managers::upgrade;
 use crate::op::Op;
 use crate::system::files;
 use crate::system::password::random_password;
@@ -29,8 +30,10 @@ pub(super) const PASSWORD: &str = "auth_password";
 /// The layer of how replicas, and backups, get their data: Trove's template has the server write them to its disk first, which is where a full disk stops all
 /// writes (`stop-writes-on-bgsave-error`). A user may have it so.
 const SYNCHRONIZATION: &str = "synchronization";
+/// Layers that belong to the instance, whatever its controller renders.
+const KEPT: [&str; 2] = [PASSWORD, CLUSTERING];
 /// The password before, while it is being changed: the running server may still want it.
-const PASSWORD_BEFORE: &str = "redis_passwords_before.json";
+pub(super) const PASSWORD_BEFORE: &str = "redis_passwords_before.json";
 /// Length of the name that `CONFIG` goes by.
 const COMMAND_LENGTH: usize = 36;
 /// Passwords are in it.
@@ -167,6 +170,10 @@ impl Configuration {
     /// A file cannot be written.
     pub(super) async fn write(&self, op: &Op, change: &Change) -> Result<()> {
         self.store().write(&change.before, &change.after)?;
+        self.keep_on_volume()?;
+        for id in KEPT.into_iter().filter(|id| change.after.change(Group::System, id).is_none()) {
+            files::remove(&self.kept_file(id))?;
+        }
         if self.in_container { self.owner.take(op, &self.layout.config_dir()).await } else { Ok(()) }
     }
 
@@ -214,6 +221,45 @@ impl Configuration {
     /// A file cannot be read.
     pub(super) fn has_system(&self, id: &str) -> Result<bool> {
         Ok(self.read()?.change(Group::System, id).is_some())
+    }
+
+    /// Where a layer is on the volume.
+    fn kept_file(&self, id: &str) -> Utf8PathBuf {
+        self.layout.data_dir().join(format!(".trove-{id}.rev"))
+    }
+
+    /// Keeps on the volume of a prepared instance what a new root disk must not lose, as no controller sends it along: without its password a database is open
+    /// to everybody. What the volume has and this root disk has not stays: the next one may just be taking it.
+    ///
+    /// # Errors
+    /// The volume cannot be written to.
+    pub(super) fn keep_on_volume(&self) -> Result<()> {
+        if upgrade::read_note(&self.layout.data_dir())?.is_none() {
+            return Ok(());
+        }
+        let layers = self.read()?;
+        for id in KEPT {
+            let Some(text) = layers.change(Group::System, id).map(Document::render) else { continue };
+            let kept = self.kept_file(id);
+            if files::read_optional(&kept)?.as_deref() != Some(&text) {
+                files::write_atomic(&kept, text.as_bytes(), 0o600, None)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The layers that the volume has kept.
+    ///
+    /// # Errors
+    /// A file cannot be read.
+    pub(super) fn kept_on_volume(&self) -> Result<Vec<(Group, &'static str, RedisConf)>> {
+        let mut layers = Vec::new();
+        for id in KEPT {
+            if let Some(text) = files::read_optional(&self.kept_file(id))? {
+                layers.push((Group::System, id, RedisConf::parse(&text)));
+            }
+        }
+        Ok(layers)
     }
 
     fn before_file(&self) -> Utf8PathBuf {

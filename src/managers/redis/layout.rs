@@ -44,6 +44,11 @@ impl Layout {
         if is_valkey { "valkey" } else { "redis" }
     }
 
+    /// Accounts the server may run as, its own first: a guest may have had the other one before.
+    pub fn owners(&self) -> &'static [&'static str] {
+        if self.family() == "valkey" { &["valkey", "redis"] } else { REDIS.owners }
+    }
+
     /// Directory of the configuration.
     pub fn config_dir(&self) -> Utf8PathBuf {
         self.config_dir.clone().unwrap_or_else(|| Utf8Path::new("/etc").join(self.family()))
@@ -89,7 +94,7 @@ impl Layout {
         ServerCommand {
             programs: self.programs.clone(),
             args: vec![self.main_file().into_string()],
-            user: if self.family() == "valkey" { "valkey" } else { REDIS.owners[0] }.to_owned(),
+            user: self.owners()[0].to_owned(),
             // It stays what it is started as.
             started_as_user: true,
             run_dirs: vec![self.run_dir()],

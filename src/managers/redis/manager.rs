@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use camino::{Utf8Path, Utf8PathBuf};
 use serde_json::json;
-use tokio::sync::OnceCell;
+use tokio::sync::Mutex;
 
 use super::backups::{self, RedisBackups};
 use super::cluster::Member;
@@ -13,16 +13,19 @@ use super::configuration::{CLUSTERING, Configuration, layer};
 use super::descriptor::REDIS;
 use super::groups::{self, Groups};
 use super::layout::Layout;
+use super::logs::Logs;
 use super::program::ServerProgram;
 use super::roles::Roles;
 use super::root::Root;
 use super::running::Running;
 use super::server::RedisServer;
+use super::upgrading;
 use crate::error::{Error, Result, ResultExt};
 use crate::managers::configuration::{COMMON, Group, Pending};
 use crate::managers::lifecycle::Lifecycle;
+use crate::managers::logs::GuestLogs;
 use crate::managers::restoring::HalfRestored;
-use crate::managers::{Backups, ConfigGroups, DatastoreManager, Deps, Descriptor, Owner, RedisCluster, RootAccess, StatusProbe};
+use crate::managers::{Backups, ConfigGroups, DatastoreManager, Deps, Descriptor, Owner, RedisCluster, RootAccess, StatusProbe, Upgrades};
 use crate::model::PrepareRequest;
 use crate::op::Op;
 use crate::strategies::replication::ReplicationStrategy;
@@ -45,15 +48,16 @@ pub struct RedisManager {
     replication: RedisSyncReplication,
     cluster: Member,
     backups: RedisBackups,
+    logs: Logs,
 }
 
 impl RedisManager {
     /// A manager of the server that `deps.service` controls.
     pub fn new(layout: Layout, deps: Deps) -> RedisManager {
         let service = Arc::clone(&deps.service);
-        let owner = Owner::new(Arc::clone(&service), REDIS.owners);
+        let owner = Owner::new(Arc::clone(&service), layout.owners());
         let candidates = layout.programs.clone();
-        let program = Arc::new(ServerProgram { service: Arc::clone(&service), owner: owner.clone(), candidates, found: OnceCell::new() });
+        let program = Arc::new(ServerProgram { service: Arc::clone(&service), owner: owner.clone(), candidates, found: Mutex::default() });
         let wait = deps.settings.state_change_wait_time;
         let configuration = Arc::new(Configuration {
             layout: layout.clone(),
@@ -81,6 +85,7 @@ impl RedisManager {
                 client: client.clone(),
                 owner: owner.clone(),
             },
+            logs: Logs { configuration: Arc::clone(&configuration) },
             deps,
             layout,
             owner,
@@ -95,7 +100,18 @@ impl RedisManager {
         &self.client
     }
 
-    fn half_restored(&self) -> HalfRestored {
+    /// The configuration, for upgrades.
+    pub(super) fn configuration(&self) -> &Configuration {
+        &self.configuration
+    }
+
+    /// The account the server runs as, for upgrades.
+    pub(super) fn owner(&self) -> &Owner {
+        &self.owner
+    }
+
+    /// Whether the data directory holds half of a restore.
+    pub(super) fn half_restored(&self) -> HalfRestored {
         HalfRestored::new(&self.layout.state_dir, self.layout.data_dir())
     }
 
@@ -110,6 +126,17 @@ impl RedisManager {
             }
         }
         Ok(())
+    }
+    /// Valkey's place is another one than Trove's, which a controller that was told nothing sends: data beside the volume would be lost with the root disk.
+    fn require_volume(&self, request: &PrepareRequest) -> Result<()> {
+        let data_dir = self.layout.data_dir();
+        match &request.mount_point {
+            Some(mount_point) if request.device_path.is_some() && *mount_point != data_dir => Err(Error::guest(format!(
+                "the controller mounts the volume at {mount_point}, and the server of this guest keeps its data in {data_dir}: set [redis] mount_point to the \
+                 same on controller and guest"
+            ))),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -131,12 +158,17 @@ impl DatastoreManager for RedisManager {
         self.layout.data_dir()
     }
 
+    /// Those of the server that is there.
+    fn packages(&self) -> Vec<String> {
+        vec![format!("{}-server", self.layout.family())]
+    }
+
     fn written_directories(&self) -> Vec<Utf8PathBuf> {
         vec![self.layout.config_dir(), self.layout.override_dir(), self.layout.data_dir()]
     }
 
     async fn is_installed(&self, op: &Op) -> bool {
-        self.deps.service.brings_its_own_programs() || self.configuration.program.flavor(op).await.is_ok()
+        self.deps.service.brings_its_own_programs() || self.configuration.program.product(op).await.is_ok()
     }
 
     async fn configure(&self, op: &Op, request: &PrepareRequest) -> Result<()> {
@@ -158,6 +190,7 @@ impl DatastoreManager for RedisManager {
     async fn prepare_server(&self, op: &Op, request: &PrepareRequest) -> Result<()> {
         files::ensure_directory(&self.layout.state_dir, 0o700, None)?;
         self.require_shared(op).await?;
+        self.require_volume(request)?;
         self.configure(op, request).await?;
         self.owner.directory(op, &self.layout.data_dir(), 0o750).await?;
         if self.half_restored().is_set() {
@@ -167,9 +200,9 @@ impl DatastoreManager for RedisManager {
         }
         self.deps.service.set_enabled(op, true).await?;
         self.start(op).await?;
-        let flavor = self.configuration.program.flavor(op).await?;
-        tracing::info!(server = %flavor, "the database runs");
-        Ok(())
+        let product = self.configuration.program.product(op).await?;
+        tracing::info!(server = %product, "the database runs");
+        upgrading::note(&self.configuration, product)
     }
 
     /// The volume itself, as with Trove: nothing on it is taken for a database.
@@ -183,7 +216,9 @@ impl DatastoreManager for RedisManager {
     }
 
     async fn stop(&self, op: &Op) -> Result<()> {
-        self.lifecycle.stop(op).await
+        self.lifecycle.stop(op).await?;
+        // The root disk may be next: a crash in the middle of a change has left the volume without it.
+        self.configuration.keep_on_volume()
     }
 
     async fn reset_configuration(&self, op: &Op, config_contents: &str) -> Result<()> {
@@ -204,6 +239,14 @@ impl DatastoreManager for RedisManager {
 
     fn replication(&self) -> Option<&dyn ReplicationStrategy> {
         Some(&self.replication)
+    }
+
+    fn upgrades(&self) -> Option<&dyn Upgrades> {
+        Some(self)
+    }
+
+    fn logs(&self) -> Option<&dyn GuestLogs> {
+        Some(&self.logs)
     }
 
     fn redis_cluster(&self) -> Option<&dyn RedisCluster> {

@@ -7,14 +7,15 @@ mod descriptor;
 mod directives;
 mod groups;
 mod layout;
+mod logs;
 mod manager;
 mod program;
 mod roles;
 mod root;
 mod running;
 mod server;
+mod upgrading;
 
 pub use descriptor::REDIS;
 pub use layout::Layout;
 pub use manager::RedisManager;
-pub use program::Flavor;

@@ -1,17 +1,17 @@
 //! The server's program: which one it is, and servers of the agent's own on a directory.
 
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use camino::{Utf8Path, Utf8PathBuf};
 use serde_json::json;
-use tokio::sync::OnceCell;
+use tokio::sync::Mutex;
 
 use crate::codec::{Document, RedisConf};
 use crate::error::{Error, Result, ResultExt};
 use crate::managers::lifecycle::{Answer, Ask};
+use crate::managers::upgrade::Product;
 use crate::managers::{Owner, private};
 use crate::op::Op;
 use crate::system::command::CommandSpec;
@@ -19,6 +19,10 @@ use crate::system::files;
 use crate::system::redis::{Access, Client, KeyHolder, Request, Session};
 use crate::system::running::RunningCommand;
 use crate::system::service::ServiceControl;
+
+/// What the programs call themselves.
+pub(super) const REDIS: &str = "Redis";
+pub(super) const VALKEY: &str = "Valkey";
 
 const SOCKET: &str = ".trove-private.sock";
 const PID: &str = ".trove-private.pid";
@@ -43,31 +47,13 @@ const NOT_FOR_IT: &[&str] = &[
     "user",
 ];
 
-/// Kind and version of a server.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Flavor {
-    /// `Redis` or `Valkey`.
-    pub name: &'static str,
-    /// Major, minor, patch.
-    pub version: (u16, u16, u16),
-}
-
-impl fmt::Display for Flavor {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (major, minor, patch) = self.version;
-        write!(f, "{} {major}.{minor}.{patch}", self.name)
-    }
-}
-
-impl Flavor {
-    /// Reads what the program says with `--version`: `Redis server v=7.0.15 sha=...`.
-    fn parse(said: &str) -> Option<Flavor> {
-        let name = if said.starts_with("Valkey") { "Valkey" } else { "Redis" };
-        let version = said.split_once(" v=")?.1.split_whitespace().next()?;
-        let mut numbers = version.split('.').map(|text| text.parse::<u16>().ok());
-        let mut next = || numbers.next().flatten();
-        Some(Flavor { name, version: (next()?, next()?, next().unwrap_or_default()) })
-    }
+/// Reads what a program says with `--version`: `Redis server v=7.0.15 sha=...`.
+fn product(said: &str) -> Option<Product> {
+    let name = if said.starts_with(VALKEY) { VALKEY } else { REDIS };
+    let version = said.split_once(" v=")?.1.split_whitespace().next()?;
+    let mut numbers = version.split('.').map(|text| text.parse::<u16>().ok());
+    let mut next = || numbers.next().flatten();
+    Some(Product { name, version: (next()?, next()?, next().unwrap_or_default()) })
 }
 
 /// The server's program on this guest, or in its container.
@@ -76,28 +62,34 @@ pub(super) struct ServerProgram {
     pub(super) service: Arc<dyn ServiceControl>,
     pub(super) owner: Owner,
     pub(super) candidates: Vec<Utf8PathBuf>,
-    pub(super) found: OnceCell<(String, Flavor)>,
+    pub(super) found: Mutex<Option<(String, Product)>>,
 }
 
 impl ServerProgram {
     /// Path and version; looked for until it is found.
-    async fn program(&self, op: &Op) -> Result<&(String, Flavor)> {
-        let find = || async {
-            for name in self.candidates.iter().map(|path| path.as_str()) {
-                let output = self.service.exec(op, CommandSpec::new(name).arg("--version")).await;
-                if let Some(flavor) = output.ok().and_then(|output| Flavor::parse(&output.stdout)) {
-                    return Ok((name.to_owned(), flavor));
-                }
+    async fn program(&self, op: &Op) -> Result<(String, Product)> {
+        let mut found = self.found.lock().await;
+        if let Some(known) = &*found {
+            return Ok(known.clone());
+        }
+        for name in self.candidates.iter().map(|path| path.as_str()) {
+            let output = self.service.exec(op, CommandSpec::new(name).arg("--version")).await;
+            if let Some(product) = output.ok().and_then(|output| product(&output.stdout)) {
+                return Ok(found.insert((name.to_owned(), product)).clone());
             }
-            let names: Vec<&str> = self.candidates.iter().map(|path| path.as_str()).collect();
-            Err(Error::guest(format!("no database server is installed: none of {} runs", names.join(", "))))
-        };
-        self.found.get_or_try_init(find).await
+        }
+        let names: Vec<&str> = self.candidates.iter().map(|path| path.as_str()).collect();
+        Err(Error::guest(format!("no database server is installed: none of {} runs", names.join(", "))))
     }
 
-    /// Kind and version of the installed program.
-    pub(super) async fn flavor(&self, op: &Op) -> Result<Flavor> {
-        self.program(op).await.map(|(_, flavor)| flavor.clone())
+    /// Looks again: another one may be installed now.
+    pub(super) async fn forget(&self) {
+        *self.found.lock().await = None;
+    }
+
+    /// Name and version of the installed program.
+    pub(super) async fn product(&self, op: &Op) -> Result<Product> {
+        self.program(op).await.map(|(_, product)| product)
     }
 
     /// Starts a server on a directory of its own, with the instance's parameters, that only the agent can reach. It writes nothing by itself.
@@ -112,7 +104,7 @@ impl ServerProgram {
         files::write_atomic(&file, conf.render().as_bytes(), 0o600, None)?;
         self.owner.take(op, &file).await?;
         let (program, _) = self.program(op).await?;
-        let command = CommandSpec::new(program.as_str()).arg(file.as_str()).as_user(self.owner.name()).timeout(wait);
+        let command = CommandSpec::new(program).arg(file.as_str()).as_user(self.owner.name()).timeout(wait);
         let mut running = self.service.spawn(op, command).await.action("start a private database server")?;
         drop(running.take_stdin());
         let client = Client::new(Arc::new(Open(directory.join(SOCKET))));
@@ -245,11 +237,11 @@ mod tests {
 
     #[test]
     fn programs_tell_what_they_are() {
-        let redis = Flavor::parse("Redis server v=7.0.15 sha=00000000:0 malloc=jemalloc-5.3.0 bits=64 build=ae4d7c9\n").unwrap();
+        let redis = product("Redis server v=7.0.15 sha=00000000:0 malloc=jemalloc-5.3.0 bits=64 build=ae4d7c9\n").unwrap();
         assert_eq!((redis.to_string().as_str(), redis.version), ("Redis 7.0.15", (7, 0, 15)));
-        let valkey = Flavor::parse("Valkey server v=9.0.0 sha=00000000:0 malloc=jemalloc-5.3.0 bits=64 build=1\n").unwrap();
+        let valkey = product("Valkey server v=9.0.0 sha=00000000:0 malloc=jemalloc-5.3.0 bits=64 build=1\n").unwrap();
         assert_eq!(valkey.to_string(), "Valkey 9.0.0");
-        assert_eq!(Flavor::parse("command not found"), None);
+        assert_eq!(product("command not found"), None);
     }
 
     #[test]
