@@ -25,5 +25,7 @@ mod incremental;
 mod logs;
 #[path = "postgresql/prepare.rs"]
 mod prepare;
+#[path = "postgresql/replication.rs"]
+mod replication;
 #[path = "postgresql/users.rs"]
 mod users;

@@ -91,8 +91,7 @@ pub(crate) mod tests {
             let mount_point = if *name == "mysql" { "/data" } else { manager.descriptor().mount_point };
             assert_eq!(manager.mount_point(), mount_point);
             assert!(manager.root().is_some() && manager.config().is_some());
-            assert!(manager.backups().is_some());
-            assert_eq!(manager.replication().is_some(), *name != "postgresql");
+            assert!(manager.backups().is_some() && manager.replication().is_some());
             let has_accounts = *name != "redis";
             assert_eq!((manager.users().is_some(), manager.databases().is_some()), (has_accounts, has_accounts));
         }

@@ -3,11 +3,18 @@
 use serde_json::{Map, Value};
 
 use super::DatastoreManager;
+use crate::config::DatastoreSettings;
 use crate::error::{Error, Result};
 use crate::model::{Overrides, Release, ReplicaInfo};
 use crate::op::Op;
 use crate::strategies::replication::ReplicationStrategy;
 use crate::volume::filesystem_stats;
+
+/// Class name of a strategy: the datastore's option, the class the controller wants (2026.1), or the datastore's own.
+pub(super) fn strategy_name(settings: &DatastoreSettings, default: &'static str) -> String {
+    let class = settings.replication_class.as_deref().and_then(|path| path.rsplit('.').next());
+    settings.replication_strategy.as_deref().or(class).filter(|name| !name.is_empty()).unwrap_or(default).to_owned()
+}
 
 /// The datastore's strategy.
 ///

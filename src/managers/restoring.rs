@@ -36,7 +36,11 @@ impl HalfRestored {
         self.file.exists()
     }
 
-    fn set(&self) -> Result<()> {
+    /// The data directory is of no use until [`Self::forget`].
+    ///
+    /// # Errors
+    /// The marker cannot be written.
+    pub fn set(&self) -> Result<()> {
         files::ensure_directory(self.file.parent().unwrap_or(Utf8Path::new("/")), 0o700, None)?;
         files::write_atomic(&self.file, b"", 0o600, None)
     }

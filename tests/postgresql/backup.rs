@@ -17,7 +17,7 @@ use trove_guestagent::system::postgresql::SqlText;
 
 use crate::support::{Guest, NoPackages, logged, run, shared, user};
 
-const ID: &str = "4f0c9f0e-8b7a-4c5e-9d57-1c2b6a6f1f10";
+pub(crate) const ID: &str = "4f0c9f0e-8b7a-4c5e-9d57-1c2b6a6f1f10";
 /// Of a backup that fails: to undo that ends every program at work for it.
 const DAMAGED: &str = "4f0c9f0e-8b7a-4c5e-9d57-1c2b6a6f1f11";
 /// Names that a dump, a script or a path could stumble over.

@@ -47,6 +47,7 @@ impl Guest {
     pub(crate) fn changed(name: &str, change: impl FnOnce(&mut Settings)) -> Guest {
         let dir = new_directory("postgresql", name);
         let mut settings = settings(&dir);
+        settings.guest_id = name.to_owned();
         change(&mut settings);
         Guest::with_settings(dir, settings, free_port())
     }

@@ -27,12 +27,12 @@ use super::snapshots::Snapshots;
 use super::tls::Tls;
 use super::upgrade;
 use crate::codec::OptionFile;
-use crate::config::DatastoreSettings;
 use crate::error::{Error, Result, ResultExt};
 use crate::managers::configuration::{Group, Pending};
 use crate::managers::data_directory::DataDirectory;
 use crate::managers::lifecycle::Lifecycle;
 use crate::managers::logs::GuestLogs;
+use crate::managers::replication::strategy_name;
 use crate::managers::restoring::HalfRestored;
 use crate::managers::tls::{ClientTls, TlsStore};
 use crate::managers::{
@@ -120,12 +120,13 @@ impl MySqlManager {
             roles: Arc::clone(&roles),
             rules: Arc::clone(&rules),
         };
+        let default_strategy = if descriptor.name == MARIADB.name { "MariaDBGTIDReplication" } else { "MysqlGTIDReplication" };
         MySqlManager {
             descriptor,
             snapshots,
             owner,
             backups,
-            replication: MySqlReplication::new(Arc::<Roles>::clone(&roles), &replication_strategy(descriptor, &deps.settings.datastore)),
+            replication: MySqlReplication::new(Arc::<Roles>::clone(&roles), &strategy_name(&deps.settings.datastore, default_strategy)),
             roles,
             lifecycle,
             accounts: Accounts { client: Arc::clone(&client), rules: Arc::clone(&rules), tls: tls_store.clone() },
@@ -401,11 +402,4 @@ impl DatastoreManager for MySqlManager {
     fn tls(&self) -> Option<&dyn ClientTls> {
         Some(&self.tls)
     }
-}
-
-/// Class name of the strategy: the datastore's option, the class the controller wants (2026.1), or the datastore's own.
-fn replication_strategy(descriptor: &Descriptor, settings: &DatastoreSettings) -> String {
-    let default = if descriptor.name == MARIADB.name { "MariaDBGTIDReplication" } else { "MysqlGTIDReplication" };
-    let class = settings.replication_class.as_deref().and_then(|path| path.rsplit('.').next());
-    settings.replication_strategy.as_deref().or(class).filter(|name| !name.is_empty()).unwrap_or(default).to_owned()
 }

@@ -12,6 +12,7 @@ use super::load::LoadRestore;
 use super::names::Rules;
 use super::private_server::{self, PrivateServerSpec};
 use super::program::ServerProgram;
+use super::roles;
 use super::tables;
 use crate::config::Settings;
 use crate::error::{Error, Result};
@@ -38,6 +39,11 @@ pub(super) struct PostgreSqlBackups {
 }
 
 impl PostgreSqlBackups {
+    /// True when backups are copies of the server's files, which a replica can be made of.
+    pub(super) fn are_physical(settings: &Settings) -> bool {
+        settings.datastore.backup_strategy.as_deref().is_none_or(|name| Strategy::named(name) != Some(Strategy::Dump))
+    }
+
     async fn tools(&self, op: &Op) -> Result<Tools> {
         let (service, file) = (Arc::clone(&self.service), self.configuration.layout.credentials.clone());
         let login = if service.brings_its_own_programs() {
@@ -108,6 +114,7 @@ impl Backups for PostgreSqlBackups {
                 directory: directory.clone(),
                 recovery: instance.is_some().then(|| self.private_server(directory.clone())),
                 log: None,
+                is_replica: instance.is_some() && roles::is_replica(&self.configuration)?,
             }),
         };
         Ok(Box::new(Restoring { inner, directory, owner: self.owner.clone(), instance }))

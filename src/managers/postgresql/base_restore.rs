@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use camino::Utf8PathBuf;
 use serde_json::json;
 
-use super::configuration::{names, refuse_own};
+use super::copied;
 use super::private_server::PrivateServerSpec;
 use super::program::ServerProgram;
 use crate::codec::{Document, PostgreSqlConf};
@@ -22,16 +22,10 @@ use crate::system::service::ServiceControl;
 
 /// What unpacking may still do after the end of its input.
 const ENDING: Duration = Duration::from_secs(600);
-/// What a replica, or a server that was being recovered, has in its data directory: the restored one follows nobody.
-const ROLES: [&str; 2] = ["standby.signal", RECOVERY];
 /// Has the server recover from its log as long as it is told to.
 const RECOVERY: &str = "recovery.signal";
 /// The first version that does not start when its log ends before the place it is to recover to.
 const RECOVERS_TO_TARGET: u16 = 13;
-/// What `ALTER SYSTEM` has written.
-const SETTINGS: &str = "postgresql.auto.conf";
-/// What of that is about the server it was written on, besides the agent's own parameters.
-const OF_THE_SOURCE: [&str; 4] = ["archive_", "primary_", "recovery_", "restore_"];
 
 /// Restores into one directory.
 #[derive(Debug)]
@@ -44,6 +38,8 @@ pub(super) struct BaseRestore {
     pub(super) recovery: Option<PrivateServerSpec>,
     /// The log of the incremental backups upon it, up to the last one so far.
     pub(super) log: Option<Replayed>,
+    /// The instance is to be a replica: it recovers as one, and must do nothing of its own.
+    pub(super) is_replica: bool,
 }
 
 impl BaseRestore {
@@ -72,7 +68,7 @@ impl BaseRestore {
             return Err(Error::guest(reason));
         }
         log.check(&self.directory)?;
-        let file = self.directory.join(SETTINGS);
+        let file = self.directory.join(copied::SETTINGS);
         let mut document = PostgreSqlConf::parse(&files::read_optional(&file)?.unwrap_or_default());
         log.parameters().iter().try_for_each(|(name, value)| document.set(&[name], &json!(value)))?;
         for (file, text) in [(&file, document.render()), (&self.directory.join(RECOVERY), String::new())] {
@@ -81,24 +77,6 @@ impl BaseRestore {
         }
         Ok(())
     }
-
-    /// Takes out of the restored settings what belongs to the server they were made on.
-    /// Returns whether there was anything.
-    async fn clean_settings(&self, op: &Op) -> Result<bool> {
-        let file = self.directory.join(SETTINGS);
-        let text = files::read_optional(&file)?.unwrap_or_default();
-        let Some(kept) = without_the_sources(&text) else { return Ok(false) };
-        files::write_atomic(&file, kept.as_bytes(), 0o600, None)?;
-        self.owner.take(op, &file).await.map(|()| true)
-    }
-}
-
-/// `None` when there is nothing to take out.
-fn without_the_sources(text: &str) -> Option<String> {
-    let mut document = PostgreSqlConf::parse(text);
-    let is_the_sources = |name: &str| refuse_own(name).is_err() || OF_THE_SOURCE.iter().any(|prefix| name.starts_with(prefix));
-    let taken = names(Some(&document)).into_iter().filter(|name| is_the_sources(name) && document.remove(&[name])).count();
-    (taken > 0).then(|| document.render())
 }
 
 #[async_trait]
@@ -129,9 +107,12 @@ impl RestoreRunner for BaseRestore {
 
     async fn finish(&mut self, op: &Op) -> Result<()> {
         self.check_version(op).await?;
-        ROLES.iter().try_for_each(|name| files::remove(&self.directory.join(name)))?;
-        if self.clean_settings(op).await? {
+        if copied::forget_source(op, &self.owner, &self.directory).await? {
             tracing::warn!("settings of the backup's own server (ALTER SYSTEM) are left out");
+        }
+        // What is replayed up to a place makes a server that stands alone: as a replica, it copies its source.
+        if self.is_replica && self.log.is_none() {
+            return files::write_atomic(&self.directory.join(copied::STANDBY), b"", 0o600, None);
         }
         if let Some(log) = &self.log {
             self.recover_with(op, log).await?;
@@ -139,18 +120,6 @@ impl RestoreRunner for BaseRestore {
         let Some(recovery) = &self.recovery else { return Ok(()) };
         // As long as it takes: the instance's own server has to be up within the time of a start.
         recovery.start(op).await.action("recover the restored database")?.stop(op).await?;
-        self.clean_settings(op).await.map(drop)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn settings_of_the_source_go_and_others_stay() {
-        let text = "# Do not edit\nwork_mem = '8MB'\nport = '1'\narchive_command = 'cp %p /x'\nprimary_conninfo = 'host=192.0.2.1'\n";
-        assert_eq!(without_the_sources(text).unwrap(), "# Do not edit\nwork_mem = '8MB'\n");
-        assert_eq!(without_the_sources("work_mem = '8MB'\n"), None);
+        copied::forget_source(op, &self.owner, &self.directory).await.map(drop)
     }
 }

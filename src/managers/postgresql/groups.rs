@@ -2,24 +2,19 @@
 //! (`pg_settings.pending_restart`).
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
-use tokio::time::Instant;
 
 use super::configuration::{Conf, Configuration, names, refuse_own};
+use super::reload::reload;
 use crate::codec::{Document, PostgreSqlConf};
 use crate::error::{Error, Result};
 use crate::managers::ConfigGroups;
 use crate::managers::configuration::{COMMON, Group, Pending};
 use crate::model::Overrides;
 use crate::op::Op;
-use crate::system::postgresql::{Client, Session, SqlText};
+use crate::system::postgresql::Client;
 use crate::system::service::{ServiceControl, UnitState};
-
-/// How long a server may take to read its files again.
-const RELOAD: Duration = Duration::from_secs(60);
-const LOOK: Duration = Duration::from_millis(50);
 
 /// The configuration groups of one server.
 #[derive(Debug)]
@@ -58,45 +53,6 @@ impl Groups {
         Ok(matches!(self.service.state(op).await?, UnitState::Running { .. }))
     }
 
-    /// Has the running server read its files again, and waits until it has. Returns what it takes at its next start only.
-    ///
-    /// # Errors
-    /// It refuses a value that it accepted when it was shown the files: its words are in the error.
-    async fn reload(&self, op: &Op) -> Result<Vec<String>> {
-        let session = self.client.session(op).await?;
-        let loaded = async |session: &Session<'_>| {
-            let sql = SqlText::new("SELECT extract(epoch FROM pg_conf_load_time())");
-            session.texts(op, "ask when the configuration was read", &sql).await
-        };
-        let before = loaded(&session).await?;
-        session.run(op, "have the configuration read again", &SqlText::new("SELECT pg_reload_conf()")).await?;
-        let deadline = Instant::now() + RELOAD;
-        let mut look = tokio::time::interval(LOOK);
-        loop {
-            op.until_cancelled("wait until the configuration is read again", look.tick()).await?;
-            // A session reads it for itself, between two statements.
-            if loaded(&session).await? != before {
-                break;
-            }
-            if Instant::now() >= deadline {
-                let action = "wait until the server has read its configuration again".into();
-                return Err(Error::Timeout { action, after: RELOAD, detail: String::new() });
-            }
-        }
-        let sql = SqlText::new("SELECT name FROM pg_settings WHERE pending_restart");
-        let waiting = session.texts(op, "ask what waits for a restart", &sql).await?;
-        let sql = SqlText::new("SELECT name, error FROM pg_file_settings WHERE error IS NOT NULL AND name IS NOT NULL");
-        let errors = session.rows(op, "ask what is wrong with the configuration", &sql).await?;
-        for row in errors {
-            if let [Some(name), Some(error)] = row.as_slice()
-                && !waiting.contains(name)
-            {
-                return Err(Error::bad_request(format!("the server refuses the value of '{name}': {error}")));
-            }
-        }
-        Ok(waiting)
-    }
-
     /// Makes changes of the agent's own, in the files and in the running server.
     ///
     /// # Errors
@@ -110,7 +66,7 @@ impl Groups {
     }
 
     async fn settle(&self, op: &Op) -> Result<()> {
-        let waiting = self.reload(op).await?;
+        let waiting = reload(op, &self.client).await?;
         match waiting.is_empty() {
             // What was taken back before it took effect waits no more.
             true => self.pending.clear(),
@@ -127,7 +83,7 @@ impl Groups {
         match self.settle(op).await {
             Err(error @ Error::BadRequest { .. }) => {
                 self.configuration.write(op, after, before).await?;
-                self.reload(op).await?;
+                reload(op, &self.client).await?;
                 Err(error)
             }
             other => other,

@@ -9,13 +9,16 @@ use super::accounts::Accounts;
 use super::admin;
 use super::backups::PostgreSqlBackups;
 use super::configuration::Configuration;
+use super::copied;
 use super::databases::Databases;
 use super::descriptor::POSTGRESQL;
+use super::following::Following;
 use super::groups::{self, Groups};
 use super::layout::Layout;
 use super::logs::Logs;
 use super::names::Rules;
 use super::program::ServerProgram;
+use super::roles::Roles;
 use super::root::Root;
 use super::server::PostgreSqlServer;
 use super::tables::{self, Tables};
@@ -25,13 +28,16 @@ use crate::managers::configuration::Pending;
 use crate::managers::data_directory::DataDirectory;
 use crate::managers::lifecycle::Lifecycle;
 use crate::managers::logs::GuestLogs;
+use crate::managers::replication::strategy_name;
 use crate::managers::restoring::HalfRestored;
 use crate::managers::tls::{ClientTls, TlsStore};
 use crate::managers::{
     Backups, ConfigGroups, DatabaseAdmin, DatastoreManager, Deps, Descriptor, Owner, RootAccess, StatusProbe, UserAdmin,
 };
-use crate::model::PrepareRequest;
+use crate::model::{PrepareRequest, ReplicaInfo};
 use crate::op::Op;
+use crate::strategies::replication::ReplicationStrategy;
+use crate::strategies::replication::postgresql::{Host, PostgreSqlReplication};
 use crate::system::files;
 use crate::system::password::random_password;
 use crate::system::postgresql::{Client, credentials};
@@ -46,13 +52,15 @@ pub struct PostgreSqlManager {
     program: Arc<ServerProgram>,
     configuration: Arc<Configuration>,
     client: Arc<Client>,
-    lifecycle: Lifecycle,
+    lifecycle: Arc<Lifecycle>,
+    roles: Arc<Roles>,
+    replication: PostgreSqlReplication,
     accounts: Accounts,
     databases: Databases,
     root: Root,
     groups: Arc<Groups>,
     logs: Logs,
-    tls: Tls,
+    tls: Arc<Tls>,
     backups: PostgreSqlBackups,
 }
 
@@ -85,7 +93,7 @@ impl PostgreSqlManager {
         let groups = Arc::new(Groups {
             client: Arc::clone(&client),
             configuration: Arc::clone(&configuration),
-            service,
+            service: Arc::clone(&service),
             pending: Arc::clone(&pending),
         });
         let logs = Logs {
@@ -95,15 +103,30 @@ impl PostgreSqlManager {
             settings: Arc::clone(&deps.settings),
             owner: owner.clone(),
         };
-        let tls = Tls {
+        let tls = Arc::new(Tls {
             store: TlsStore::new(layout.mount_point.join("tls"), owner.clone()),
             configured_mode: deps.settings.tls_mode,
             client: Arc::clone(&client),
             configuration: Arc::clone(&configuration),
             groups: Arc::clone(&groups),
-        };
+        });
+        let lifecycle = Arc::new(lifecycle.telling(pending));
+        let data = Following { layout: layout.clone(), program: Arc::clone(&program), service: Arc::clone(&service), owner: owner.clone() };
+        let roles = Arc::new(Roles {
+            client: Arc::clone(&client),
+            configuration: Arc::clone(&configuration),
+            lifecycle: Arc::clone(&lifecycle),
+            service: Arc::clone(&service),
+            data,
+            tls: Arc::clone(&tls),
+            guest_id: deps.settings.guest_id.clone(),
+        });
+        let strategy = strategy_name(&deps.settings.datastore, PostgreSqlReplication::NAME);
+        let needs_backup = PostgreSqlBackups::are_physical(&deps.settings);
         PostgreSqlManager {
-            lifecycle: lifecycle.telling(pending),
+            lifecycle,
+            replication: PostgreSqlReplication::new(Arc::<Roles>::clone(&roles), &strategy, needs_backup),
+            roles,
             accounts: Accounts { client: Arc::clone(&client), rules: Arc::clone(&rules) },
             databases: Databases { client: Arc::clone(&client), rules, program: Arc::clone(&program) },
             root: Root { client: Arc::clone(&client), password_length: deps.settings.accounts.password_length },
@@ -151,6 +174,12 @@ impl PostgreSqlManager {
         credentials::write(&self.layout.credentials, &password)
     }
 
+    /// Starts a copy of a source, which has everything of it and takes nothing of this guest's.
+    async fn start_as_replica(&self, op: &Op, source: &ReplicaInfo) -> Result<()> {
+        self.roles.set_administrator(&PostgreSqlReplication::administrator(source)?)?;
+        self.start(op).await
+    }
+
     /// Starts the server; the agent's account lets it in then, whatever became of its password.
     async fn start_with_admin(&self, op: &Op, data: DataDirectory) -> Result<()> {
         if data == DataDirectory::New {
@@ -183,7 +212,7 @@ impl DatastoreManager for PostgreSqlManager {
     }
 
     fn status(&self) -> &dyn StatusProbe {
-        &self.lifecycle
+        &*self.lifecycle
     }
 
     fn mount_point(&self) -> Utf8PathBuf {
@@ -205,6 +234,7 @@ impl DatastoreManager for PostgreSqlManager {
         let group = overrides.map(groups::parse).transpose().action("read the configuration group")?;
         let contents = request.config_contents.as_deref().unwrap_or_default();
         self.configuration.write_base(op, contents, true, group).await.action("write the configuration")?;
+        self.roles.begin(op, request.snapshot.is_some()).await?;
         self.tls.forget()?;
         self.configuration.write_rules(op, self.tls.mode()?).await
     }
@@ -221,7 +251,13 @@ impl DatastoreManager for PostgreSqlManager {
             files::remove(&self.layout.credentials)?;
         }
         self.deps.service.set_enabled(op, true).await?;
-        self.start_with_admin(op, data).await?;
+        match &request.snapshot {
+            Some(source) if self.roles.is_standby() => self.start_as_replica(op, source).await?,
+            _ => {
+                files::remove(&self.layout.data_dir.join(copied::STANDBY))?;
+                self.start_with_admin(op, data).await?;
+            }
+        }
         let version = self.program.version(op).await?;
         tracing::info!(server = %version, "the database is secured");
         Ok(())
@@ -270,6 +306,10 @@ impl DatastoreManager for PostgreSqlManager {
     }
 
     fn tls(&self) -> Option<&dyn ClientTls> {
-        Some(&self.tls)
+        Some(&*self.tls)
+    }
+
+    fn replication(&self) -> Option<&dyn ReplicationStrategy> {
+        Some(&self.replication)
     }
 }

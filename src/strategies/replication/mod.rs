@@ -2,6 +2,7 @@
 //! (`managers::replication`).
 
 pub mod mysql;
+pub mod postgresql;
 pub mod redis;
 mod strategy;
 mod wait;

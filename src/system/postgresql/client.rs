@@ -34,7 +34,7 @@ const OPTIONS: &str = "-c standard_conforming_strings=on -c search_path=pg_catal
 
 /// Where a server listens: its configuration says so.
 pub trait Address: Send + Sync + fmt::Debug {
-    /// Directory of the socket, and port, which is in the socket's name.
+    /// Directory of the socket, and port, which is in the socket's name; or name or address of another host, and its port.
     ///
     /// # Errors
     /// The configuration cannot be read.
@@ -56,6 +56,8 @@ enum Login {
     Administrator(Utf8PathBuf),
     /// As this role, which the server lets in without a password.
     Trusted(&'static str),
+    /// As this role.
+    Role { name: String, password: SecretString },
 }
 
 /// Columns of a row, as text.
@@ -84,10 +86,17 @@ impl Client {
         Client { address, login: Login::Trusted(role), sessions: Semaphore::new(MAX_SESSIONS) }
     }
 
-    fn role(&self) -> &'static str {
-        match self.login {
+    /// A client of another host's server, with somebody else's account.
+    pub fn remote(address: Arc<dyn Address>, name: &str, password: &SecretString) -> Client {
+        let login = Login::Role { name: name.to_owned(), password: password.clone() };
+        Client { address, login, sessions: Semaphore::new(MAX_SESSIONS) }
+    }
+
+    fn role(&self) -> &str {
+        match &self.login {
             Login::Administrator(_) => OS_ADMIN,
             Login::Trusted(role) => role,
+            Login::Role { name, .. } => name,
         }
     }
 
@@ -96,6 +105,7 @@ impl Client {
         match &self.login {
             Login::Administrator(file) => credentials::read(file)?.map_or_else(|| unknown(file), Ok).map(Some),
             Login::Trusted(_) => Ok(None),
+            Login::Role { password, .. } => Ok(Some(password.clone())),
         }
     }
 
@@ -150,7 +160,8 @@ impl Client {
             self.sessions.acquire().await.map_err(|_| Error::Cancelled { action: "wait for a session with the database".into() })?;
         let (directory, port) = self.address.address()?;
         let mut config = tokio_postgres::Config::new();
-        config.host_path(directory.as_std_path()).port(port).user(self.role()).dbname(database);
+        // What begins with a slash is a socket's directory.
+        config.host(directory.as_str()).port(port).user(self.role()).dbname(database);
         if let Some(password) = password {
             config.password(password.expose_secret());
         }

@@ -2,10 +2,12 @@
 
 mod client;
 pub(crate) mod credentials;
+mod lsn;
 mod quote;
 mod verifier;
 
 pub use client::{Address, Client, Row, Session};
 pub use credentials::OS_ADMIN;
+pub use lsn::Lsn;
 pub use quote::{Ident, MAX_NAME, SqlText};
 pub use verifier::scram_verifier;
