@@ -15,7 +15,7 @@ import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from .apt_sources import apt_proxy, debian_mirror
+from .apt_sources import apt_proxy
 from .command import run
 from .disk import Overlay
 from .roots import CACHE, RECIPES, base_root
@@ -64,7 +64,8 @@ def ensure(session: Session, source: Source) -> Path:
 def _download(session: Session, source: Source, target: Path) -> None:
     """apt of the root itself says what it needs, and checks signatures."""
     root = Overlay(session, base_root(source.root), session.unique("packages"))
-    mirror = debian_mirror() or "http://deb.debian.org/debian"
+    # debootstrap has left the archive's address there: `deb ADDRESS SUITE COMPONENTS`.
+    mirror = root.inside("/etc/apt/sources.list").read_text().split()[1]
     root.write("/etc/apt/sources.list", f"deb {mirror} {source.suite} main\n")
     for name in ("/etc/resolv.conf", "/etc/hosts"):
         root.unlink(name)
