@@ -46,6 +46,7 @@ RECIPES = {
         Recipe("mariadb-10.11", "bookworm", (*COMMON, "libssl3", "mariadb-server", "mariadb-backup")),
         Recipe("mariadb-11.8", "trixie", (*COMMON, "libssl3t64", "mariadb-server", "mariadb-backup")),
         Recipe("mysql-9.7", "sid", (*COMMON, "libssl3t64", "mysql-server")),
+        Recipe("postgresql-15", "bookworm", (*COMMON, "libssl3", "postgresql-15")),
         Recipe("redis-7", "bookworm", (*COMMON, "libssl3", "redis-server")),
         # Entered with chroot, never booted.
         Recipe("rabbitmq-4", "sid", ("rabbitmq-server",)),
