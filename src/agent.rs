@@ -11,7 +11,7 @@ use crate::error::{Error, Result, ResultExt};
 use crate::journal::Journal;
 use crate::managers::prepare::PrepareEnv;
 use crate::managers::{DatastoreManager, registry};
-use crate::monitor::{Monitor, Operations, Told};
+use crate::monitor::{Exporter, Metrics, Monitor, Operations, Told};
 use crate::op::Op;
 use crate::release::ReleaseTracker;
 use crate::rpc::{Broker, Conductor, Dispatcher, Heartbeat, KeyRing, Publisher, RpcServer};
@@ -49,11 +49,12 @@ pub async fn run(settings: Settings, sources: Sources, stop: CancellationToken, 
     // Three tokens: the first stops taking requests, the second ends operations, the third ends connections, which are needed to the last.
     let operations = CancellationToken::new();
     let connections = CancellationToken::new();
-    let broker = Arc::new(Broker::new(settings.clone()));
+    let metrics = Arc::new(Metrics::default());
+    let broker = Arc::new(Broker::new(settings.clone(), metrics.clone()));
     let (publisher, sending) = Publisher::start(broker.clone(), connections.clone());
     let conductor = Arc::new(Conductor::new(settings.clone(), publisher.clone(), keys.clone())?);
-    let shown = Arc::new(Operations::default());
-    let told = Arc::new(Told::new(&settings.state_dir));
+    let shown = Arc::new(Operations::new(metrics.clone()));
+    let told = Arc::new(Told::new(&settings.state_dir, metrics.clone()));
     let dispatcher = Arc::new(Dispatcher {
         settings: settings.clone(),
         manager: manager.clone(),
@@ -74,7 +75,10 @@ pub async fn run(settings: Settings, sources: Sources, stop: CancellationToken, 
     };
     let heartbeat = tokio::spawn(heartbeat.run(connections.clone()));
 
-    let monitor = tokio::spawn(Monitor::new(settings.clone(), status.clone(), shown, told).run(connections.clone()));
+    let monitor = Arc::new(Monitor::new(settings.clone(), status.clone(), shown, told));
+    let exporter = Exporter::new(&metrics, monitor.clone());
+    let exporting = tokio::spawn(exporter.run(settings.metrics.clone(), connections.clone()));
+    let monitor = tokio::spawn(monitor.run(connections.clone()));
 
     let finished = std::mem::take(&mut left.finished);
     let server =
@@ -98,6 +102,7 @@ pub async fn run(settings: Settings, sources: Sources, stop: CancellationToken, 
     connections.cancel();
     heartbeat.await.ok();
     monitor.await.ok();
+    exporting.await.ok();
     sending.await.ok();
     connections_end().await;
     if failed {

@@ -10,7 +10,8 @@ use super::lookup::{Layers, LoadedFile, Lookup, looks_like_credential};
 use super::options::{DEFAULT, OPTIONS};
 use super::reader::Reader;
 use super::settings::{
-    AccountSettings, BackupSettings, DatastoreSettings, GuestLogSettings, LogSettings, ServiceControlKind, Settings, VolumeSettings,
+    AccountSettings, BackupSettings, DatastoreSettings, GuestLogSettings, LogSettings, MetricsSettings, ServiceControlKind, Settings,
+    VolumeSettings,
 };
 use super::sources::{Gathered, Sources};
 use super::spec::DATASTORE;
@@ -85,6 +86,7 @@ fn settings(reader: &mut Reader<'_>, gathered: &Gathered) -> Settings {
         state_dir: reader.path(DEFAULT, "state_dir").unwrap_or_default(),
         state_change_wait_time: reader.seconds(DEFAULT, "state_change_wait_time"),
         log: log_settings(reader),
+        metrics: metrics_settings(reader),
         broker: broker_settings(reader),
         volume: volume_settings(reader),
         accounts: account_settings(reader),
@@ -178,6 +180,21 @@ fn log_settings(reader: &mut Reader<'_>) -> LogSettings {
         (None, file) => file,
     };
     LogSettings { file, debug: reader.flag(DEFAULT, "debug") }
+}
+
+fn metrics_settings(reader: &mut Reader<'_>) -> MetricsSettings {
+    let socket = reader.path(DEFAULT, "metrics_socket");
+    let outcome = reader.outcome(DEFAULT, "metrics_listen");
+    let text = outcome.value.python_text();
+    let listen = match text.parse() {
+        _ if text.is_empty() => None,
+        Ok(address) => Some(address),
+        Err(_) => {
+            reader.mistake(outcome.origin, DEFAULT, "metrics_listen", "it is no address and port, as 127.0.0.1:9599 or [::1]:9599");
+            None
+        }
+    };
+    MetricsSettings { socket, listen }
 }
 
 fn volume_settings(reader: &mut Reader<'_>) -> VolumeSettings {

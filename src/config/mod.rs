@@ -24,8 +24,8 @@ pub use lookup::{Layers, LoadedFile, Lookup, Outcome};
 pub use options::OPTIONS;
 pub use settings::{
     AccountSettings, BackupSettings, BrokerHost, BrokerSettings, CredentialSettings, DatastoreSettings, FailoverStrategy, GuestLogSettings,
-    Identity, LogSettings, LoginMethod, ManifestKind, OptionOutcome, QuorumSettings, ServiceControlKind, Settings, StorageSettings,
-    TlsMode, TlsSettings, TlsVersion, VolumeSettings,
+    Identity, LogSettings, LoginMethod, ManifestKind, MetricsSettings, OptionOutcome, QuorumSettings, ServiceControlKind, Settings,
+    StorageSettings, TlsMode, TlsSettings, TlsVersion, VolumeSettings,
 };
 pub use sources::{ConfigArgument, FileStamp, Sources};
 pub use spec::{DATASTORE, OptionSpec};

@@ -77,6 +77,10 @@ pub const OPTIONS: &[OptionSpec] = &[
     trove("log_file", Path)
         .aliases(&[(DEFAULT, "logfile")])
         .doc("K T Z M", "File of the log, in `log_dir` unless absolute. Without both, standard error."),
+    trove("metrics_socket", Path)
+        .default("$state_dir/metrics.sock")
+        .doc("own", "Unix socket on which metrics are served over HTTP, for Prometheus; root's alone. Empty: none."),
+    trove("metrics_listen", Text).doc("own", "Address and port on which metrics are served over TCP, too, to whoever asks (`127.0.0.1:9599`)."),
     trove("mount_point", Path).doc("own", "Like `mount_point` of the datastore, for any datastore."),
     trove("device_path", Path).default("/dev/vdb").doc("K T Z M", "Block device of the data volume."),
     trove("volume_fstype", Text).default("ext4").doc("K T Z M", "File system of the data volume (Kilo and Train: ext3)."),

@@ -1,6 +1,7 @@
 //! [`Settings`]: everything the agent was told, checked. Option names and defaults are Trove's and oslo.messaging's
 //! (trove/common/cfg.py; oslo_messaging/_drivers/impl_rabbit.py).
 
+use std::net::SocketAddr;
 use std::num::NonZeroU64;
 use std::time::Duration;
 
@@ -49,6 +50,8 @@ pub struct Settings {
     pub state_change_wait_time: Duration,
     /// `log_dir`, `log_file`, `debug`.
     pub log: LogSettings,
+    /// `metrics_socket`, `metrics_listen`.
+    pub metrics: MetricsSettings,
     /// The message broker.
     pub broker: BrokerSettings,
     /// The data volume.
@@ -78,6 +81,15 @@ pub struct OptionOutcome {
     pub shown: String,
     /// Where it came from.
     pub origin: Origin,
+}
+
+/// Where metrics are served.
+#[derive(Debug, Clone, Default)]
+pub struct MetricsSettings {
+    /// `metrics_socket`.
+    pub socket: Option<Utf8PathBuf>,
+    /// `metrics_listen`.
+    pub listen: Option<SocketAddr>,
 }
 
 /// Where log lines go.

@@ -26,7 +26,7 @@ impl Remote {
             None => settings.instance_rpc_encr_key.clone(),
         };
         let key = key.as_ref().map(InstanceKey::derive).transpose()?;
-        let connection = Broker::new(settings.clone()).connect_once(ConnectionPurpose::Send).await?;
+        let connection = Broker::new(settings.clone(), Arc::default()).connect_once(ConnectionPurpose::Send).await?;
         Ok(Remote { settings, key, connection })
     }
 

@@ -4,14 +4,15 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use super::{OperationView, ProgressView};
+use super::{Metrics, OperationView, ProgressView};
 use crate::op::Op;
 use crate::progress::ProgressSlot;
 
 /// What runs now.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Operations {
     open: Mutex<Open>,
+    metrics: Arc<Metrics>,
 }
 
 #[derive(Debug, Default)]
@@ -36,6 +37,11 @@ pub struct Running {
 }
 
 impl Operations {
+    /// Nothing runs. What ends is counted.
+    pub fn new(metrics: Arc<Metrics>) -> Self {
+        Operations { open: Mutex::default(), metrics }
+    }
+
     /// Enters an operation.
     pub fn begin(self: &Arc<Self>, method: &'static str, op: &Op) -> Running {
         let (request_id, progress) = (op.context.request_id.clone(), op.progress.clone());
@@ -57,6 +63,19 @@ impl Operations {
             progress: entry.progress.read().map(ProgressView::from),
         };
         open.entries.values().map(view).collect()
+    }
+}
+
+impl Running {
+    /// The operation has ended, well or not.
+    pub fn end(self, is_ok: bool) {
+        let operations = Arc::clone(&self.operations);
+        let open = operations.open.lock().expect("never poisoned: no panics while held");
+        let ended = open.entries.get(&self.number).map(|entry| (entry.method, entry.began.elapsed()));
+        drop(open);
+        if let Some((method, took)) = ended {
+            operations.metrics.request(method, if is_ok { "ok" } else { "error" }, took);
+        }
     }
 }
 

@@ -40,6 +40,11 @@ impl Monitor {
         Monitor { settings, status, operations, told, started: journal::now() }
     }
 
+    /// Where the agent keeps its state.
+    pub(super) fn state_dir(&self) -> &Utf8Path {
+        &self.settings.state_dir
+    }
+
     /// The agent at this moment.
     pub fn snapshot(&self) -> Snapshot {
         Snapshot {
@@ -56,13 +61,12 @@ impl Monitor {
     }
 
     /// Serves until `cancel`. An agent without its socket still serves the controller: a failure is logged.
-    pub async fn run(self, cancel: CancellationToken) {
+    pub async fn run(self: Arc<Self>, cancel: CancellationToken) {
         let path = socket_path(&self.settings.state_dir);
         let listener = match bind(&path) {
             Ok(listener) => listener,
             Err(error) => return tracing::warn!(%error, %path, "nobody can ask what the agent is doing: its socket cannot be made"),
         };
-        let monitor = Arc::new(self);
         loop {
             let accepted = tokio::select! {
                 // Cancel-safe: a connection that is not accepted yet stays in the backlog.
@@ -71,7 +75,7 @@ impl Monitor {
             };
             match accepted {
                 Ok((stream, _)) => {
-                    let monitor = monitor.clone();
+                    let monitor = Arc::clone(&self);
                     tokio::spawn(async move { monitor.answer(stream).await });
                 }
                 Err(error) => {
@@ -98,7 +102,7 @@ impl Monitor {
 }
 
 /// Binds, in place of what an agent that was killed left behind.
-fn bind(path: &Utf8Path) -> io::Result<UnixListener> {
+pub(super) fn bind(path: &Utf8Path) -> io::Result<UnixListener> {
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}

@@ -1,10 +1,10 @@
 //! [`Told`]: what the controller was told last.
 
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use camino::{Utf8Path, Utf8PathBuf};
 
-use super::{BackupView, HeartbeatView};
+use super::{BackupView, HeartbeatView, Metrics};
 use crate::journal;
 use crate::model::BackupUpdate;
 use crate::system::files;
@@ -14,16 +14,18 @@ use crate::system::files;
 pub struct Told {
     heartbeat: Mutex<Option<HeartbeatView>>,
     file: Utf8PathBuf,
+    metrics: Arc<Metrics>,
 }
 
 impl Told {
-    /// Of the agent that starts now.
-    pub fn new(state_dir: &Utf8Path) -> Self {
-        Told { heartbeat: Mutex::default(), file: state_dir.join("last_backup.json") }
+    /// Of the agent that starts now. What is told is counted.
+    pub fn new(state_dir: &Utf8Path, metrics: Arc<Metrics>) -> Self {
+        Told { heartbeat: Mutex::default(), file: state_dir.join("last_backup.json"), metrics }
     }
 
     /// The broker has confirmed a heartbeat.
     pub fn heartbeat(&self, status: &str) {
+        self.metrics.heartbeat();
         let view = HeartbeatView { at: journal::now(), status: status.to_owned() };
         *self.heartbeat.lock().expect("never poisoned: no panics while held") = Some(view);
     }
@@ -31,6 +33,7 @@ impl Told {
     /// A backup has ended. Best effort: nothing but what people see depends on it.
     pub fn backup(&self, update: &BackupUpdate) {
         let state: &'static str = update.state.into();
+        self.metrics.backup(state);
         let view = BackupView {
             id: update.backup_id.clone(),
             ended: journal::now(),
@@ -66,7 +69,7 @@ mod tests {
     fn the_last_backup_is_known_after_a_restart_and_the_last_heartbeat_is_not() {
         let dir = tempfile::tempdir().unwrap();
         let state = Utf8Path::from_path(dir.path()).unwrap();
-        let told = Told::new(state);
+        let told = Told::new(state, Arc::default());
         assert_eq!((told.last_heartbeat(), told.last_backup()), (None, None));
         told.heartbeat("healthy");
         let update = BackupUpdate {
@@ -80,7 +83,7 @@ mod tests {
         };
         told.backup(&update);
         assert_eq!(told.last_heartbeat().unwrap().status, "healthy");
-        let told = Told::new(state);
+        let told = Told::new(state, Arc::default());
         assert_eq!(told.last_heartbeat(), None);
         let backup = told.last_backup().unwrap();
         assert_eq!((backup.id.as_str(), backup.state.as_str(), backup.note.as_deref()), ("b", "FAILED", Some("no room")));

@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::{socket, tls};
 use crate::config::{BrokerHost, BrokerSettings, FailoverStrategy, LoginMethod, Settings};
 use crate::error::{Error, Result, ResultExt};
+use crate::monitor::Metrics;
 
 /// How long one host may take for TCP, TLS and the AMQP handshake together.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -38,18 +39,19 @@ pub struct Broker {
     settings: Arc<Settings>,
     /// Index of the host to try next; shared, so that both connections move on together.
     next: AtomicUsize,
+    metrics: Arc<Metrics>,
 }
 
 impl Broker {
-    /// Nothing is connected yet.
-    pub fn new(settings: Arc<Settings>) -> Self {
+    /// Nothing is connected yet. Connections are counted.
+    pub fn new(settings: Arc<Settings>, metrics: Arc<Metrics>) -> Self {
         if settings.broker.tls.as_ref().is_some_and(|tls| tls.ca_file.is_none()) {
             tracing::warn!(
                 "the message broker's certificate is not verified, so anybody between could pose as the broker: ssl is on without ssl_ca_file. \
                  Set ssl_ca_file to the authority that signed the certificate"
             );
         }
-        Broker { settings, next: AtomicUsize::new(0) }
+        Broker { settings, next: AtomicUsize::new(0), metrics }
     }
 
     /// The agent's configuration.
@@ -72,6 +74,7 @@ impl Broker {
                 };
                 match attempt {
                     Ok(connection) => {
+                        self.metrics.connection(purpose_name(purpose));
                         if failures > 0 {
                             tracing::info!(purpose = purpose_name(purpose), failures, "connected to the message broker again");
                         }
@@ -259,7 +262,7 @@ mod tests {
             "[DEFAULT]\nguest_id = g\ndatastore_manager = mysql\ntransport_url = rabbit://{hosts}/\n\
              [oslo_messaging_rabbit]\nkombu_failover_strategy = {strategy}\n"
         );
-        Broker::new(Arc::new(Settings::from_text("a.conf", &text).unwrap()))
+        Broker::new(Arc::new(Settings::from_text("a.conf", &text).unwrap()), Arc::default())
     }
 
     #[test]

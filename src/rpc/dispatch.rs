@@ -85,13 +85,14 @@ impl Dispatcher {
     pub async fn dispatch(&self, op: &Op, request: Request) -> Answer {
         let notifies = request.properties().notifies_its_end;
         let is_prepare = matches!(request, Request::Prepare(_));
-        let _shown = self.operations.begin(request.method(), op);
+        let shown = self.operations.begin(request.method(), op);
         let mut casts = Vec::new();
         let outcome = if self.manager.has(request.properties().facet) {
             self.run(op, request, &mut casts).await
         } else {
             Err(self.not_supported(request.method()))
         };
+        shown.end(outcome.is_ok());
         // What the agent's own end cut short has not ended: its next life finishes it or reports it.
         if notifies && !(outcome.is_err() && op.cancel.is_cancelled() && casts.is_empty()) {
             self.notify(op, is_prepare, &outcome, &mut casts);

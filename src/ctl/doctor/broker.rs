@@ -52,7 +52,7 @@ pub(super) async fn check(patient: &Patient) -> Vec<Finding> {
 async fn connect(settings: &Settings, host: &BrokerHost) -> Result<Connection, String> {
     let mut alone = settings.clone();
     alone.broker.hosts = vec![host.clone()];
-    Broker::new(Arc::new(alone)).connect_once(ConnectionPurpose::Send).await.map_err(|error| error.to_string())
+    Broker::new(Arc::new(alone), Arc::default()).connect_once(ConnectionPurpose::Send).await.map_err(|error| error.to_string())
 }
 
 fn place(settings: &Settings, host: &BrokerHost) -> String {
