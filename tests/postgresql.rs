@@ -27,5 +27,7 @@ mod logs;
 mod prepare;
 #[path = "postgresql/replication.rs"]
 mod replication;
+#[path = "postgresql/upgrade.rs"]
+mod upgrade;
 #[path = "postgresql/users.rs"]
 mod users;

@@ -31,30 +31,38 @@ const PACKAGES: &str = "upgrading_packages";
 pub struct Product {
     /// What it is called.
     pub name: &'static str,
-    /// Major, minor, patch.
+    /// Major, minor, patch; of PostgreSQL, which has two numbers, the third is 0.
     pub version: (u16, u16, u16),
+    /// How many of the numbers are a series: servers of one series read one another's data.
+    pub series: usize,
+    /// How many there are.
+    pub numbers: usize,
 }
 
 impl fmt::Display for Product {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (major, minor, patch) = self.version;
-        write!(f, "{} {major}.{minor}.{patch}", self.name)
+        let numbers: Vec<String> = self.parts().iter().map(u16::to_string).collect();
+        write!(f, "{} {}", self.name, numbers.join("."))
     }
 }
 
 impl Product {
+    fn parts(&self) -> Vec<u16> {
+        let (major, minor, patch) = self.version;
+        [major, minor, patch].into_iter().take(self.numbers).collect()
+    }
+
     /// True when it is older than the version that is wanted, as far as that goes: `11` and `11.8` are as good as any 11.8.x.
     ///
     /// # Errors
     /// It is newer, or the text is no version.
     pub fn is_older_than(&self, wanted: &str) -> Result<bool> {
-        let parts: std::result::Result<Vec<u16>, _> = wanted.trim().split(['.', '-']).take(3).map(str::parse).collect();
+        let parts: std::result::Result<Vec<u16>, _> = wanted.trim().split(['.', '-']).take(self.numbers).map(str::parse).collect();
         let parts = parts.map_err(|_| Error::bad_request(format!("'{}' is not a version to upgrade to", wanted.escape_debug())))?;
-        let (major, minor, patch) = self.version;
-        let here = [major, minor, patch];
+        let here = self.parts();
         let order = here[..parts.len()].cmp(&parts[..]);
         // A later patch of the same series is what an older one was upgraded to.
-        if order.is_gt() && here[..parts.len().min(2)] != parts[..parts.len().min(2)] {
+        if order.is_gt() && here[..parts.len().min(self.series)] != parts[..parts.len().min(self.series)] {
             return Err(Error::bad_request(format!(
                 "version {wanted} is older than {self}, which is installed: a downgrade is not possible. Nothing was changed; restore a dump into a new \
                  instance of version {wanted}"
@@ -63,13 +71,24 @@ impl Product {
         Ok(order.is_lt())
     }
 
-    /// The same program as a package of Debian's or Red Hat's has it (`1:11.8.3-0+deb13u1`); `None` for a version that does not begin with three numbers.
+    /// Whether a version is of another series, as far as it goes.
+    fn is_of_another_series(&self, wanted: &str) -> bool {
+        let parts = wanted.trim().split(['.', '-']).take(self.series).map(|part| part.parse().ok());
+        parts.zip(self.parts()).any(|(wanted, here)| wanted != Some(here))
+    }
+
+    /// The same program as a package of Debian's or Red Hat's has it (`1:11.8.3-0+deb13u1`); `None` for a version that does not begin with as many numbers.
     fn packaged(&self, version: &str) -> Option<Product> {
         let upstream = version.split_once(':').map_or(version, |(_epoch, upstream)| upstream);
         let plain = upstream.split(|c: char| !c.is_ascii_digit() && c != '.').next().unwrap_or_default();
         let mut numbers = plain.split('.').map(str::parse::<u16>);
         let mut next = || numbers.next().and_then(std::result::Result::ok);
-        Some(Product { version: (next()?, next()?, next()?), ..*self })
+        let mut version = [0; 3];
+        for part in version.iter_mut().take(self.numbers) {
+            *part = next()?;
+        }
+        let [major, minor, patch] = version;
+        Some(Product { version: (major, minor, patch), ..*self })
     }
 }
 
@@ -111,6 +130,11 @@ pub trait Upgrades: Send + Sync {
     /// # Errors
     /// There is none.
     async fn installed(&self, op: &Op) -> Result<Product>;
+
+    /// Whether packages of another series may replace those that are there.
+    fn crosses_series_in_place(&self) -> bool {
+        true
+    }
 
     /// Copies configuration and credentials to this directory of the volume, for the agent of the next root disk.
     ///
@@ -224,7 +248,7 @@ pub async fn in_place(op: &Op, manager: &dyn DatastoreManager, upgrades: &dyn Up
         return Err(Error::not_supported("upgrade", manager.descriptor().name));
     }
     // Half of an installation may have a program that tells the new version, or none.
-    if unfinished(env).exists() || upgrades.installed(op).await?.is_older_than(version)? {
+    if unfinished(env).exists() || is_wanted(&upgrades.installed(op).await?, upgrades, version)? {
         install(op, manager, upgrades, env, version).await?;
     }
     // The packages' own scripts start it.
@@ -232,6 +256,15 @@ pub async fn in_place(op: &Op, manager: &dyn DatastoreManager, upgrades: &dyn Up
     upgrades.check_data(op).await?;
     upgrades.adapt(op).await.action("configure the database")?;
     upgrades.finish(op).await
+}
+
+fn is_wanted(here: &Product, upgrades: &dyn Upgrades, version: &str) -> Result<bool> {
+    if here.is_older_than(version)? && !upgrades.crosses_series_in_place() && here.is_of_another_series(version) {
+        return Err(Error::bad_request(format!(
+            "version {version} is of another series than {here}, which packages do not lead to: nothing was changed; rebuild the guest from an image of that version"
+        )));
+    }
+    here.is_older_than(version)
 }
 
 /// There while packages are replaced.
@@ -276,7 +309,7 @@ mod tests {
 
     #[test]
     fn only_later_versions_are_upgraded_to() {
-        let here = Product { name: "MariaDB", version: (10, 11, 14) };
+        let here = Product { name: "MariaDB", version: (10, 11, 14), series: 2, numbers: 3 };
         for older in ["11.8", "11", "10.12.1", "10.11.15"] {
             assert!(here.is_older_than(older).unwrap(), "{older}");
         }
@@ -287,11 +320,18 @@ mod tests {
             assert!(here.is_older_than(refused).unwrap_err().to_string().contains("downgrade is not possible"), "{refused}");
         }
         assert!(here.is_older_than("latest").unwrap_err().to_string().contains("'latest'"));
+        let here = Product { name: "PostgreSQL", version: (15, 18, 0), series: 1, numbers: 2 };
+        assert_eq!(here.to_string(), "PostgreSQL 15.18");
+        assert!(here.is_older_than("17").unwrap() && here.is_older_than("15.19").unwrap());
+        assert!(!here.is_older_than("15").unwrap() && !here.is_older_than("15.3").unwrap() && !here.is_older_than("15.18-0").unwrap());
+        assert!(here.is_older_than("14.20").unwrap_err().to_string().contains("older than PostgreSQL 15.18"));
+        assert!(here.is_of_another_series("17.1") && !here.is_of_another_series("15.19") && !here.is_of_another_series("15"));
+        assert_eq!(here.packaged("17.6-0+deb13u1").unwrap().to_string(), "PostgreSQL 17.6");
     }
 
     #[test]
     fn packages_tell_the_version_of_what_is_in_them() {
-        let here = Product { name: "MariaDB", version: (10, 11, 14) };
+        let here = Product { name: "MariaDB", version: (10, 11, 14), series: 2, numbers: 3 };
         let version = |text: &str| here.packaged(text).map(|product| product.version);
         assert_eq!(version("1:11.8.3-0+deb13u1"), Some((11, 8, 3)));
         assert_eq!(version("8.4.3-3-1.bookworm"), Some((8, 4, 3)));

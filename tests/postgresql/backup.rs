@@ -222,9 +222,11 @@ fn damage_fails_a_base_backup_and_is_found_by_a_drill() {
         drop(shop);
         let finished = back_up(&source).await.unwrap();
         let pid = source.pid().await;
+        let server = source.parameter("server_version").await;
+        let here = format!("PostgreSQL {}", server.split_whitespace().next().unwrap());
         let report = hold(&source, &finished).await.unwrap();
         assert_eq!((report.found.items.name, report.found.items.count, report.found.databases, report.backups), ("tables", 1, 1, 1));
-        assert_eq!((report.found.problems.as_slice(), report.found.server.starts_with("PostgreSQL 15.")), (&[][..], true), "{report:?}");
+        assert_eq!((report.found.problems.as_slice(), report.found.server.as_str()), (&[][..], here.as_str()), "{report:?}");
         assert_eq!(source.pid().await, pid, "the instance's own server was not touched");
         damage(&source, 3 * 8192 + 4000).await;
         // The tool looks at the checksums of all it copies.
@@ -293,7 +295,7 @@ fn what_is_no_backup_of_this_server_is_refused() {
         let dump =
             b"--\n-- PostgreSQL database cluster dump\n--\n\n\\connect template1\nSELECT 1;\nCREATE TABLE nowhere.t (i int);\n".to_vec();
         for (object, bytes, said) in [
-            ("x.tar", old, "is of PostgreSQL 9.6, and this guest's server is PostgreSQL 15."),
+            ("x.tar", old, "is of PostgreSQL 9.6, and this guest's server is PostgreSQL "),
             ("x.tar", none, "there is no data directory in it"),
             ("x.tar", b"-- MariaDB dump\n".repeat(100), "is not an archive"),
             ("x", b"-- MariaDB dump\n".to_vec(), "no dump of pg_dumpall"),

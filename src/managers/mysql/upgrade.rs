@@ -24,7 +24,7 @@ const UPGRADED: [&str; 2] = ["mariadb_upgrade_info", "mysql_upgrade_info"];
 
 impl From<Flavor> for Product {
     fn from(flavor: Flavor) -> Product {
-        Product { name: flavor.kind.name(), version: flavor.version }
+        Product { name: flavor.kind.name(), version: flavor.version, series: 2, numbers: 3 }
     }
 }
 

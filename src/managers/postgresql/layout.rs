@@ -31,7 +31,8 @@ pub struct Layout {
     pub control: ServiceControlKind,
 }
 
-fn directories_of(version: &str) -> [Utf8PathBuf; 2] {
+/// Where a version's programs may be.
+pub(super) fn directories_of(version: &str) -> [Utf8PathBuf; 2] {
     [format!("/usr/lib/postgresql/{version}/bin").into(), format!("/usr/pgsql-{version}/bin").into()]
 }
 
@@ -64,6 +65,15 @@ impl Layout {
             false => format!("postgresql-{version}"),
         };
         installed().map(of).into_iter().chain(["postgresql".to_owned()]).collect()
+    }
+
+    /// Packages that bring the server: those of the version that is installed, or the distribution's usual one.
+    pub fn packages() -> Vec<String> {
+        let of = |version: &str| match directories_of(version)[0].is_dir() {
+            true => format!("postgresql-{version}"),
+            false => format!("postgresql{version}-server"),
+        };
+        vec![installed().map_or_else(|| POSTGRESQL.packages[0].to_owned(), of)]
     }
 
     /// Programs that may be the server, best first.

@@ -1,6 +1,7 @@
 //! [`PostgreSqlManager`]: the datastore's [`DatastoreManager`].
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use camino::{Utf8Path, Utf8PathBuf};
@@ -32,16 +33,20 @@ use crate::managers::replication::strategy_name;
 use crate::managers::restoring::HalfRestored;
 use crate::managers::tls::{ClientTls, TlsStore};
 use crate::managers::{
-    Backups, ConfigGroups, DatabaseAdmin, DatastoreManager, Deps, Descriptor, Owner, RootAccess, StatusProbe, UserAdmin,
+    Backups, ConfigGroups, DatabaseAdmin, DatastoreManager, Deps, Descriptor, Owner, RootAccess, StatusProbe, Upgrades, UserAdmin,
 };
-use crate::model::{PrepareRequest, ReplicaInfo};
+use crate::model::{Overrides, PrepareRequest, ReplicaInfo};
 use crate::op::Op;
 use crate::strategies::replication::ReplicationStrategy;
 use crate::strategies::replication::postgresql::{Host, PostgreSqlReplication};
+use crate::system::command::CommandSpec;
 use crate::system::files;
 use crate::system::password::random_password;
-use crate::system::postgresql::{Client, credentials};
+use crate::system::postgresql::{Address, Client, OS_ADMIN, credentials};
 use crate::system::service::ServiceControl;
+
+/// A sample of each table is read.
+const ANALYZING: Duration = Duration::from_secs(3600);
 
 /// PostgreSQL on this guest.
 #[derive(Debug)]
@@ -148,7 +153,44 @@ impl PostgreSqlManager {
         &self.client
     }
 
-    fn half_restored(&self) -> HalfRestored {
+    pub(super) fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    pub(super) fn owner(&self) -> &Owner {
+        &self.owner
+    }
+
+    pub(super) fn program(&self) -> &ServerProgram {
+        &self.program
+    }
+
+    pub(super) fn client_tls(&self) -> &Tls {
+        &self.tls
+    }
+
+    /// A base configuration, and a group where there is one to be; changes that are there stay.
+    pub(super) async fn write_configuration(&self, op: &Op, contents: &str, overrides: Option<&Overrides>) -> Result<()> {
+        self.lifecycle.ensure_directories()?;
+        let overrides = overrides.filter(|overrides| !overrides.is_empty());
+        let group = overrides.map(groups::parse).transpose().action("read the configuration group")?;
+        self.configuration.write_base(op, contents, false, group).await.action("write the configuration")
+    }
+
+    /// Has the running server look at all tables: it knows nothing of how their values are distributed after an upgrade to another major version.
+    pub(super) async fn analyze(&self, op: &Op) -> Result<()> {
+        let (socket_dir, port) = self.configuration.address()?;
+        let command = CommandSpec::new(self.program.path(op, "vacuumdb").await?)
+            .args(["--all", "--analyze-only", "--quiet", "--no-password"])
+            .arg(format!("--host={socket_dir}"))
+            .arg(format!("--port={port}"))
+            .arg(format!("--username={OS_ADMIN}"))
+            .env("PGPASSFILE", self.layout.credentials.as_str())
+            .timeout(ANALYZING);
+        self.deps.service.exec(op, command).await.map(drop)
+    }
+
+    pub(super) fn half_restored(&self) -> HalfRestored {
         HalfRestored::new(&self.layout.state_dir, self.layout.data_dir.clone())
     }
 
@@ -181,7 +223,7 @@ impl PostgreSqlManager {
     }
 
     /// Starts the server; the agent's account lets it in then, whatever became of its password.
-    async fn start_with_admin(&self, op: &Op, data: DataDirectory) -> Result<()> {
+    pub(super) async fn start_with_admin(&self, op: &Op, data: DataDirectory) -> Result<()> {
         if data == DataDirectory::New {
             self.create_admin(op).await?;
             return self.start(op).await;
@@ -217,6 +259,10 @@ impl DatastoreManager for PostgreSqlManager {
 
     fn mount_point(&self) -> Utf8PathBuf {
         self.layout.mount_point.clone()
+    }
+
+    fn packages(&self) -> Vec<String> {
+        Layout::packages()
     }
 
     fn written_directories(&self) -> Vec<Utf8PathBuf> {
@@ -299,6 +345,10 @@ impl DatastoreManager for PostgreSqlManager {
 
     fn backups(&self) -> Option<&dyn Backups> {
         Some(&self.backups)
+    }
+
+    fn upgrades(&self) -> Option<&dyn Upgrades> {
+        Some(self)
     }
 
     fn logs(&self) -> Option<&dyn GuestLogs> {

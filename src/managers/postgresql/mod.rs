@@ -18,6 +18,7 @@ mod load;
 mod logs;
 mod manager;
 mod names;
+mod new_major;
 mod private_server;
 mod program;
 mod reload;
@@ -26,6 +27,7 @@ mod root;
 mod server;
 mod tables;
 mod tls;
+mod upgrading;
 
 pub use descriptor::POSTGRESQL;
 pub use layout::Layout;

@@ -18,6 +18,9 @@ use crate::system::service::ServiceControl;
 /// A fresh data directory, or the recovery of one.
 const DEADLINE: Duration = Duration::from_secs(600);
 
+/// The first version that has checksums unless it is told not to.
+const CHECKSUMS_UNASKED: u16 = 18;
+
 /// Version of a server: major and minor number since PostgreSQL 10.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Version(pub u16, pub u16);
@@ -104,12 +107,26 @@ impl ServerProgram {
     /// # Errors
     /// `initdb` failed.
     pub(super) async fn initialize(&self, op: &Op, directory: &Utf8Path) -> Result<()> {
+        self.initialize_like(op, directory, true).await
+    }
+
+    /// [`Self::initialize`], with checksums or without.
+    ///
+    /// # Errors
+    /// `initdb` failed.
+    pub(super) async fn initialize_like(&self, op: &Op, directory: &Utf8Path, checksums: bool) -> Result<()> {
+        let option = if checksums {
+            Some("--data-checksums")
+        } else {
+            (self.version(op).await?.0 >= CHECKSUMS_UNASKED).then_some("--no-data-checksums")
+        };
         let command = self
             .command(op, "initdb")
             .await?
             .arg(format!("--pgdata={directory}"))
             .args(["--username=postgres", "--auth-local=peer", "--auth-host=scram-sha-256", "--encoding=UTF8", "--locale=C.UTF-8"])
-            .args(["--data-checksums", "--no-instructions"])
+            .args(option)
+            .arg("--no-instructions")
             .timeout(DEADLINE);
         self.service.exec(op, command).await.map(drop).action(format!("initialize the data directory {directory}"))
     }

@@ -73,6 +73,18 @@ impl Tls {
         Ok(rows.into_iter().filter_map(pair).collect())
     }
 
+    /// For a server that is started next on a volume that came with files.
+    ///
+    /// # Errors
+    /// The configuration cannot be written.
+    pub(super) async fn reinstate(&self, op: &Op) -> Result<()> {
+        if let Some(record) = self.store.read()? {
+            self.store.take(op).await?;
+            self.offer(op, &record.current.offer).await?;
+        }
+        self.configuration.write_rules(op, self.mode()?).await
+    }
+
     /// A new instance has no TLS of an earlier one.
     ///
     /// # Errors

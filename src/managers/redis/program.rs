@@ -53,7 +53,7 @@ fn product(said: &str) -> Option<Product> {
     let version = said.split_once(" v=")?.1.split_whitespace().next()?;
     let mut numbers = version.split('.').map(|text| text.parse::<u16>().ok());
     let mut next = || numbers.next().flatten();
-    Some(Product { name, version: (next()?, next()?, next().unwrap_or_default()) })
+    Some(Product { name, version: (next()?, next()?, next().unwrap_or_default()), series: 2, numbers: 3 })
 }
 
 /// The server's program on this guest, or in its container.

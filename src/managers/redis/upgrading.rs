@@ -40,7 +40,7 @@ fn noted(text: &str) -> Option<Product> {
     let name = [REDIS, VALKEY].into_iter().find(|known| *known == name)?;
     let mut numbers = version.split('.').map(str::parse::<u16>);
     let mut next = || numbers.next().and_then(std::result::Result::ok);
-    Some(Product { name, version: (next()?, next()?, next()?) })
+    Some(Product { name, version: (next()?, next()?, next()?), series: 2, numbers: 3 })
 }
 
 /// Whether files of one are read by the other.
@@ -129,7 +129,7 @@ mod tests {
 
     #[test]
     fn newer_servers_read_older_files_and_valkey_those_of_redis_before_they_parted() {
-        let of = |name, version| Product { name, version };
+        let of = |name, version| Product { name, version, series: 2, numbers: 3 };
         let (redis, valkey) = (of(REDIS, (7, 0, 15)), of(VALKEY, (9, 0, 0)));
         assert!(reads(&redis, &redis) && reads(&of(REDIS, (8, 2, 0)), &redis) && reads(&of(REDIS, (7, 0, 2)), &redis));
         assert!(reads(&valkey, &redis) && reads(&valkey, &of(VALKEY, (7, 2, 5))));
