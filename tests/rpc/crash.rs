@@ -56,9 +56,9 @@ pub(crate) fn points(steps: &[String]) -> Vec<(String, usize)> {
     kinds(steps).into_iter().flat_map(|(kind, times)| (first(times)..=times).map(move |number| (kind.clone(), number))).collect()
 }
 
-/// For whoever counts: how many of an operation's steps it was killed at.
+/// For whoever counts: how often an operation was killed, and how many steps it had undisturbed (one more or less each time).
 pub(crate) fn report(what: &str, killed: usize, steps: usize) {
-    eprintln!("crash points of {what}: killed at {killed} of {steps} steps");
+    eprintln!("crash points of {what}: killed {killed} times, {steps} steps undisturbed");
 }
 
 impl Guest {
