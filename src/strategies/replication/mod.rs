@@ -4,6 +4,7 @@
 pub mod mysql;
 pub mod postgresql;
 pub mod redis;
+mod remembered;
 mod strategy;
 mod wait;
 

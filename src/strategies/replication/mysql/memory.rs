@@ -5,8 +5,8 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize, Serializer};
 
 use super::coordinates::Coordinates;
-use crate::error::{Error, Result};
-use crate::system::files;
+use crate::error::Result;
+use crate::strategies::replication::remembered;
 
 /// Survives restarts of agent, server and guest.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -57,10 +57,7 @@ impl Memory {
     /// # Errors
     /// The file cannot be read.
     pub(super) fn load(path: &Utf8Path) -> Result<Memory> {
-        let Some(text) = files::read_optional(path)? else { return Ok(Memory::default()) };
-        // The parser's words may quote the file, which holds a password.
-        serde_json::from_str(&text)
-            .map_err(|_| Error::guest(format!("{path} is not readable any more: remove it, and attach the replicas again")))
+        remembered::load(path)
     }
 
     /// Writes it down.
@@ -68,8 +65,7 @@ impl Memory {
     /// # Errors
     /// The file cannot be written; the old one is still there.
     pub(super) fn save(&self, path: &Utf8Path) -> Result<()> {
-        let text = serde_json::to_string_pretty(self).map_err(|error| Error::guest(format!("failed to write {path}: {error}")))?;
-        files::write_atomic(path, text.as_bytes(), 0o600, None)
+        remembered::save(path, self)
     }
 }
 
