@@ -11,6 +11,7 @@ use lapin::{BasicProperties, Consumer};
 use serde_json::{Map, Value, json};
 
 use super::cli::CallArgs;
+use super::output;
 use super::remote::{Remote, broker_error};
 use crate::error::{Error, Result, ResultExt};
 use crate::rpc::{fresh_id, open_value, seal};
@@ -144,7 +145,7 @@ fn print(remote: &Remote, reply: &Map<String, Value>) -> Result<ExitCode> {
         None => result,
     };
     let text = serde_json::to_string_pretty(&result).map_err(|error| Error::guest(error.to_string()))?;
-    writeln!(std::io::stdout(), "{text}").action("write to standard output")?;
+    output::print(&text)?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -4,6 +4,7 @@ mod bar;
 mod call;
 mod cli;
 mod doctor;
+mod output;
 mod remote;
 mod status;
 mod verify;

@@ -1,14 +1,15 @@
 //! `trove-guestctl status`: what the agent of this guest is doing now, with a bar for what moves bytes.
 
 use std::collections::BTreeMap;
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use super::bar::Bar;
 use super::cli::{BrokerArgs, StatusArgs};
+use super::output::{self, print};
 use super::remote;
-use crate::error::{Error, Result, ResultExt};
+use crate::error::Result;
 use crate::monitor::{self, OperationView, Snapshot};
 use crate::status::Phase;
 use crate::system::clock::Utc;
@@ -47,8 +48,7 @@ impl Screen {
 
     fn show(&mut self, snapshot: &Snapshot) -> Result<()> {
         if self.json {
-            let text = serde_json::to_string(snapshot).map_err(|error| Error::guest(format!("cannot write the status: {error}")))?;
-            return print(&text);
+            return print(&output::json("status", snapshot)?);
         }
         let head = head(snapshot);
         // Once, and again when it changes.
@@ -71,10 +71,6 @@ impl Screen {
             }
         }
     }
-}
-
-fn print(line: &str) -> Result<()> {
-    writeln!(std::io::stdout(), "{line}").action("write to standard output")
 }
 
 fn headline(snapshot: &Snapshot) -> String {

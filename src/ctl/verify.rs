@@ -1,7 +1,6 @@
 //! `trove-guestctl verify-backup`: a restore drill on this guest.
 
 use std::convert::Infallible;
-use std::io::Write;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,8 +9,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::bar::Bar;
 use super::cli::{BrokerArgs, VerifyArgs};
-use super::remote;
-use crate::error::{Error, Result, ResultExt};
+use super::{output, remote};
+use crate::error::{Error, Result};
 use crate::managers::drill::{Drill, Report};
 use crate::managers::registry;
 use crate::model::{RequestContext, RestoreRequest};
@@ -71,12 +70,8 @@ async fn watch(op: &Op) -> Infallible {
 }
 
 fn tell(args: &VerifyArgs, report: &Report) -> Result<ExitCode> {
-    let text = if args.json {
-        serde_json::to_string(report).map_err(|error| Error::guest(format!("cannot write the report: {error}")))?
-    } else {
-        words(report)
-    };
-    writeln!(std::io::stdout(), "{text}").action("write to standard output")?;
+    let text = if args.json { output::json("report", report)? } else { words(report) };
+    output::print(&text)?;
     Ok(if report.found.problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

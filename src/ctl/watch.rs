@@ -1,6 +1,5 @@
 //! `trove-guestctl watch`: stands in for the conductor.
 
-use std::io::Write;
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -10,8 +9,9 @@ use lapin::options::{BasicAckOptions, BasicConsumeOptions, ExchangeDeclareOption
 use lapin::types::{FieldTable, ShortString};
 use serde_json::{Map, Value};
 
+use super::output;
 use super::remote::{Remote, broker_error};
-use crate::error::{Result, ResultExt};
+use crate::error::Result;
 use crate::rpc::{Incoming, InstanceKey, open};
 
 /// Consumes `queue` and prints a line a message, until `count` or `limit`.
@@ -37,7 +37,7 @@ pub(super) async fn run(remote: &Remote, queue: &str, count: Option<usize>, limi
         let delivery = delivery.map_err(broker_error)?;
         delivery.ack(BasicAckOptions::default()).await.map_err(broker_error)?;
         let line = open(&delivery.data).map_or_else(|error| format!("? {error}"), |cast| describe(cast, remote.key.as_ref()));
-        writeln!(std::io::stdout(), "{} {line}", clock()).action("write to standard output")?;
+        output::print(&format!("{} {line}", clock()))?;
         seen += 1;
     }
     Ok(ExitCode::SUCCESS)

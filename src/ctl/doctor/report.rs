@@ -1,11 +1,10 @@
 //! The report as a person reads it, and as a program does.
 
-use std::io::Write;
-
 use serde::Serialize;
 
 use super::finding::{Finding, Verdict};
-use crate::error::{Error, Result, ResultExt};
+use crate::ctl::output;
+use crate::error::Result;
 
 /// Columns of the verdict and of the check's name.
 const COLUMNS: (usize, usize) = (8, 14);
@@ -24,13 +23,9 @@ pub(super) fn worst(findings: &[Finding]) -> Verdict {
     findings.iter().map(|finding| finding.verdict).filter(|verdict| *verdict != Verdict::Skipped).max().unwrap_or(Verdict::Ok)
 }
 
-pub(super) fn print(line: &str) -> Result<()> {
-    writeln!(std::io::stdout(), "{line}").action("write to standard output")
-}
-
 pub(super) fn json(guest_id: Option<&str>, findings: &[Finding]) -> Result<String> {
     let report = Report { version: env!("CARGO_PKG_VERSION"), guest_id, verdict: worst(findings), findings };
-    serde_json::to_string(&report).map_err(|error| Error::guest(format!("cannot write the report: {error}")))
+    output::json("report", &report)
 }
 
 /// One finding: a line, what follows it, and an arrow with what to do.

@@ -14,7 +14,7 @@ use super::patient::Patient;
 use super::{broker, configuration, database, host, object_store, own, report};
 use crate::config::Settings;
 use crate::ctl::cli::{BrokerArgs, DoctorArgs};
-use crate::ctl::remote;
+use crate::ctl::{output, remote};
 use crate::error::Result;
 use crate::managers::registry;
 use crate::model::RequestContext;
@@ -26,7 +26,7 @@ use crate::system::packages;
 
 pub(in crate::ctl) async fn run(args: &BrokerArgs, wanted: &DoctorArgs) -> Result<ExitCode> {
     let (settings, mut findings) = configuration::check(&remote::sources(args)?);
-    let tell = |finding: &Finding| if wanted.json { Ok(()) } else { report::print(&report::lines(finding)) };
+    let tell = |finding: &Finding| if wanted.json { Ok(()) } else { output::print(&report::lines(finding)) };
     findings.iter().try_for_each(tell)?;
     let guest_id = settings.as_ref().map(|settings| settings.guest_id.clone());
     if let Some(settings) = settings {
@@ -38,7 +38,7 @@ pub(in crate::ctl) async fn run(args: &BrokerArgs, wanted: &DoctorArgs) -> Resul
             findings.extend(found);
         }
     }
-    report::print(&if wanted.json { report::json(guest_id.as_deref(), &findings)? } else { report::verdict(&findings) })?;
+    output::print(&if wanted.json { report::json(guest_id.as_deref(), &findings)? } else { report::verdict(&findings) })?;
     Ok(if report::worst(&findings) == Verdict::Failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
