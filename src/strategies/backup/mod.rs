@@ -12,6 +12,7 @@ mod feed;
 mod inflate;
 mod keep;
 mod login;
+pub mod mongodb;
 pub mod mysql;
 mod pace;
 pub mod postgresql;

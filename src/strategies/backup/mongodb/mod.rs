@@ -1,0 +1,3 @@
+//! Backups of MongoDB: archives as `mongodump` makes them.
+
+pub mod archive;
