@@ -12,6 +12,11 @@ import sys
 INSIDE = "/srv"
 
 
+def command_line(root: str, directory: str, *command: str) -> list[str]:
+    """What runs `command` inside; it ends with it."""
+    return ["unshare", "--mount", "--", sys.executable, __file__, root, directory, *command]
+
+
 def main(root: str, directory: str, *command: str) -> None:
     for arguments in (
         ["--rbind", "/dev", f"{root}/dev"],

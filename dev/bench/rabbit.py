@@ -12,7 +12,6 @@ import shutil
 import socket
 import ssl
 import subprocess
-import sys
 from pathlib import Path
 
 from . import enter_root
@@ -132,8 +131,7 @@ class Rabbit:
         argv = [*as_user("rabbitmq"), *command]
         if self._root is None:
             return argv
-        script = str(Path(enter_root.__file__))
-        return ["unshare", "--mount", "--", sys.executable, script, str(self._root), str(self._directory), *argv]
+        return enter_root.command_line(str(self._root), str(self._directory), *argv)
 
     def _start_epmd(self) -> None:
         if self._epmd is not None and self._epmd.alive():

@@ -26,7 +26,7 @@ fn an_empty_volume_becomes_a_database_and_prepare_is_repeatable() {
         // The server runs as its own account, and its files are nobody else's.
         let pid = again.pid().await;
         let owner = std::fs::metadata(format!("/proc/{pid}")).unwrap().uid();
-        let file = std::fs::metadata(again.dir.join("etc/redis.conf")).unwrap();
+        let file = std::fs::metadata(&again.main_file).unwrap();
         assert!(owner != 0 && owner == file.uid() && owner == std::fs::metadata(again.dir.join("volume")).unwrap().uid());
         assert_eq!(file.permissions().mode() & 0o777, 0o640);
         assert_eq!(std::fs::metadata(again.dir.join("run/redis.sock")).unwrap().permissions().mode() & 0o777, 0o700);
@@ -118,10 +118,10 @@ fn a_base_the_server_refuses_changes_nothing_and_says_why() {
         assert!(error.contains("no-such-directive"), "{error}");
         assert_eq!(guest.file(), before);
         guest.manager.stop(&guest.op).await.unwrap();
-        std::fs::write(guest.dir.join("etc/redis.conf"), "maxmemory banana\n").unwrap();
+        std::fs::write(&guest.main_file, "maxmemory banana\n").unwrap();
         let error = guest.manager.start(&guest.op).await.unwrap_err().to_string();
         assert!(error.contains("argument must be a memory value"), "{error}");
-        std::fs::write(guest.dir.join("etc/redis.conf"), before).unwrap();
+        std::fs::write(&guest.main_file, before).unwrap();
         guest.remove().await;
     });
 }

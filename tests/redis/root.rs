@@ -63,14 +63,14 @@ fn a_change_of_password_that_was_cut_short_locks_nobody_out() {
     run(async {
         let guest = Guest::prepared("cut", "").await;
         root(&guest).enable(&guest.op, Some("planted-one".into())).await.unwrap();
-        let (etc, state) = (guest.dir.join("etc"), guest.dir.join("state/redis_passwords_before.json"));
+        let state = guest.dir.join("state/redis_passwords_before.json");
         assert!(!state.exists());
         // The files say two, the server still wants one: as after a kill before CONFIG SET.
         std::fs::write(&state, json!(["planted-one"]).to_string()).unwrap();
         std::fs::set_permissions(&state, std::fs::Permissions::from_mode(0o600)).unwrap();
-        for name in ["redis.conf", "overrides/50-system-002-auth_password.rev"] {
-            let text = std::fs::read_to_string(etc.join(name)).unwrap();
-            std::fs::write(etc.join(name), text.replace("planted-one", "planted-two")).unwrap();
+        for file in [guest.main_file.clone(), guest.dir.join("etc/overrides/50-system-002-auth_password.rev")] {
+            let text = std::fs::read_to_string(&file).unwrap();
+            std::fs::write(&file, text.replace("planted-one", "planted-two")).unwrap();
         }
         let again = guest.agent_again();
         assert_eq!(again.ask(&["PING"]).await, "PONG");

@@ -22,6 +22,10 @@ use crate::ports::free_port;
 #[derive(Debug)]
 pub(crate) struct Guest {
     pub(crate) manager: RedisManager,
+    /// `Redis` or `Valkey`: the server that there is.
+    pub(crate) product: &'static str,
+    /// The configuration file.
+    pub(crate) main_file: Utf8PathBuf,
     pub(crate) settings: Arc<Settings>,
     pub(crate) dir: Utf8PathBuf,
     pub(crate) port: u16,
@@ -44,7 +48,8 @@ impl Guest {
         let service = service::build(&settings, REDIS.services, layout.server_command(), commands.clone());
         let deps = Deps { settings: settings.clone(), commands, service, packages: Arc::new(NoPackages) };
         let op = Op::internal(CancellationToken::new());
-        Guest { manager: RedisManager::new(layout, deps), settings, dir, port, op }
+        let product = if layout.family() == "valkey" { "Valkey" } else { "Redis" };
+        Guest { product, main_file: layout.main_file(), manager: RedisManager::new(layout, deps), settings, dir, port, op }
     }
 
     /// A guest with a running server.
@@ -122,9 +127,9 @@ impl Guest {
         pid_of(&self.manager, &self.op).await
     }
 
-    /// The configuration file.
+    /// What is in the configuration file.
     pub(crate) fn file(&self) -> String {
-        std::fs::read_to_string(self.dir.join("etc/redis.conf")).unwrap()
+        std::fs::read_to_string(&self.main_file).unwrap()
     }
 
     /// Stops the server and removes everything.

@@ -84,9 +84,14 @@ fn a_rebuild_keeps_the_password_that_no_controller_sends() {
 
         // Data of a newer server, or none at all, are refused before anything is started on them.
         last.manager.stop(&last.op).await.unwrap();
-        std::fs::write(last.dir.join("volume/.trove-server"), "Valkey 9.0.0\n").unwrap();
+        // Data of Valkey are newer than any Redis.
+        let newer = if last.product == "Valkey" { "Valkey 99.0.0" } else { "Valkey 9.0.0" };
+        std::fs::write(last.dir.join("volume/.trove-server"), format!("{newer}\n")).unwrap();
         let error = rebuild(&last).await.unwrap_err().to_string();
-        assert!(error.contains("the data are of Valkey 9.0.0, which Redis ") && error.contains("Nothing was changed"), "{error}");
+        assert!(
+            error.contains(&format!("the data are of {newer}, which {} ", last.product)) && error.contains("Nothing was changed"),
+            "{error}"
+        );
         std::fs::rename(last.dir.join("volume"), last.dir.join("aside")).unwrap();
         let error = rebuild(&last).await.unwrap_err().to_string();
         assert!(error.contains("there is no database in"), "{error}");
