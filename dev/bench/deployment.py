@@ -38,6 +38,7 @@ class Kind:
 
 MARIADB = Kind("mariadb-10.11", "mariadb", "10.11", "mariadb.service", "mariadb-server")
 MYSQL = Kind("mysql-9.7", "mysql", "9.7", "mysql.service", "mysql-server")
+POSTGRESQL = Kind("postgresql-15", "postgresql", "15", "postgresql@15-main.service", "postgresql-15")
 # Debian has no Percona Server; its manager is driven against the server it descends from.
 PERCONA_ON_MYSQL = Kind("mysql-9.7", "percona", "9.7", "mysql.service", "mysql-server")
 

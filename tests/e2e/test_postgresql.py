@@ -6,12 +6,11 @@ from collections.abc import Iterator
 
 import pytest
 from backups import back_up, restored
-from bench.deployment import Deployment, Kind, Server
+from bench.deployment import POSTGRESQL, Deployment, Server
 from bench.swift import Swift
 from helpers import create_database, create_user, delete_user, schema, user, user_names
 from secret_search import leaked, search_and_end
 
-POSTGRESQL = Kind("postgresql-15", "postgresql", "15", "postgresql@15-main.service", "postgresql-15")
 # The password comes by standard input: a command line shows it.
 PSQL = 'IFS= read -r PGPASSWORD; export PGPASSWORD; exec psql --no-psqlrc -XAtqc "$0" "$1" 2>&1'
 
