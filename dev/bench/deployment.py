@@ -125,6 +125,7 @@ class Deployment:
         init: bool = True,
         guest_options: Mapping[str, str] | None = None,
         disk_mb: int | None = None,
+        package: Path | None = None,
     ) -> Server:
         """A guest with its injected files, not booted yet."""
         options = dict(guest_options or {})
@@ -133,7 +134,7 @@ class Deployment:
         instance = self.controller.create_instance(
             kind.manager, kind.version, secure=secure, packages=kind.packages, guest_options=options
         )
-        guest = Guest(self.session, GuestSpec(kind.root, init=init, disk_mb=disk_mb))
+        guest = Guest(self.session, GuestSpec(kind.root, init=init, disk_mb=disk_mb, package=package))
         if kind.source:
             guest.container.binds.append(f"{packages.ensure(self.session, kind.source)}:{packages.PATH}")
             guest.disk.write("/etc/apt/sources.list", packages.LINE)

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from .command import run
 from .disk import LoopVolume, Overlay
 from .network import HOST_ADDRESS, lease_address
 from .nspawn import Container
@@ -58,12 +59,14 @@ WantedBy=local-fs.target
 
 @dataclass(frozen=True)
 class GuestSpec:
-    """What kind of guest: which base root, how large a volume, with an init or without one, how much can be written to its root."""
+    """What kind of guest: which base root, how large a volume, with an init or without one, how much can be written to its root, and the package
+    its agent comes in, where that is not just copied."""
 
     root: str
     volume_mb: int = 600
     init: bool = True
     disk_mb: int | None = None
+    package: Path | None = None
 
 
 def agent_binary() -> Path:
@@ -190,6 +193,19 @@ class Guest:
         state = self.container.run_full(["systemctl", "is-system-running"]).stdout.strip()
         return state in ("running", "degraded")
 
+    def _install_agent(self) -> None:
+        disk, package = self.disk, self.spec.package
+        if package:
+            # As builders of images do it: nothing runs yet.
+            shutil.copy(package, disk.inside("/root"))
+            run(["chroot", str(disk.root), "dpkg", "--install", f"/root/{package.name}"])
+            return
+        shutil.copy(agent_binary(), disk.inside(AGENT_PATH))
+        shutil.copy(agent_binary().with_name("trove-guestctl"), disk.inside(CTL_PATH))
+        if self.spec.init:
+            disk.write(f"/etc/systemd/system/{UNIT}", (REPOSITORY / "systemd" / UNIT).read_text())
+            disk.link(f"/etc/systemd/system/multi-user.target.wants/{UNIT}", f"../{UNIT}")
+
     def _configure_network(self) -> None:
         inside = ("-n",)
         for argv in (
@@ -201,8 +217,7 @@ class Guest:
 
     def _write_system(self) -> None:
         disk = self.disk
-        shutil.copy(agent_binary(), disk.inside(AGENT_PATH))
-        shutil.copy(agent_binary().with_name("trove-guestctl"), disk.inside(CTL_PATH))
+        self._install_agent()
         disk.write("/etc/hostname", f"{self.name}\n")
         # The servers look clients up by address. There is no resolver here to wait for, only this file.
         disk.write("/etc/hosts", f"127.0.0.1 localhost\n{self.address} {self.name}\n{HOST_ADDRESS} controller\n")
@@ -212,11 +227,9 @@ class Guest:
         if not self.spec.init:
             return
         disk.write("/etc/systemd/network/10-host0.network", NETWORK.format(address=self.address, host=HOST_ADDRESS))
-        disk.write(f"/etc/systemd/system/{UNIT}", (REPOSITORY / "systemd" / UNIT).read_text())
         disk.write("/etc/systemd/system/bench-fstab.service", FSTAB_UNIT)
         enabled = "/etc/systemd/system/{}.wants/{}"
         disk.link(enabled.format("local-fs.target", "bench-fstab.service"), "../bench-fstab.service")
-        disk.link(enabled.format("multi-user.target", UNIT), f"../{UNIT}")
         disk.link(enabled.format("multi-user.target", "systemd-networkd.service"), "/lib/systemd/system/systemd-networkd.service")
         for unit in ("systemd-networkd-wait-online.service", "systemd-firstboot.service", "apt-daily.timer", "apt-daily-upgrade.timer"):
             disk.link(f"/etc/systemd/system/{unit}", "/dev/null")

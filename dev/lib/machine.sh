@@ -64,6 +64,10 @@ raise_limits() {
 
 CARGO_DENY=0.20.2
 install_cargo_deny() { install_cargo_tool cargo-deny "$CARGO_DENY"; }
+CARGO_DEB=3.8.0
+install_cargo_deb() { install_cargo_tool cargo-deb "$CARGO_DEB"; }
+CARGO_CYCLONEDX=0.5.9
+install_cargo_cyclonedx() { install_cargo_tool cargo-cyclonedx "$CARGO_CYCLONEDX"; }
 CARGO_FUZZ=0.13.2
 install_cargo_fuzz() { install_cargo_tool cargo-fuzz "$CARGO_FUZZ"; }
 

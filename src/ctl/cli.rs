@@ -8,7 +8,7 @@ use camino::Utf8PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use super::remote::Remote;
-use super::{call, doctor, status, verify, watch};
+use super::{call, doctor, pages, status, verify, watch};
 use crate::error::Result;
 
 /// Drives and watches Trove guests over the message broker, without a controller.
@@ -70,6 +70,12 @@ enum Command {
     ///
     /// The instance's own database goes on. Exit code 1: the backup is damaged, or could not be looked at.
     VerifyBackup(VerifyArgs),
+    /// Writes manual pages and shell completions of both programs below a directory, as a package has them.
+    #[command(hide = true)]
+    PackagingFiles {
+        /// What stands for `/`.
+        root: Utf8PathBuf,
+    },
 }
 
 /// `call`.
@@ -185,6 +191,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Status(args) => status::run(&cli.broker, &args).await,
         Command::Doctor(args) => doctor::run(&cli.broker, &args).await,
         Command::VerifyBackup(args) => verify::run(&cli.broker, &args).await,
+        Command::PackagingFiles { root } => pages::run(&root),
     };
     match outcome {
         Ok(code) => code,

@@ -5,6 +5,7 @@ mod call;
 mod cli;
 mod doctor;
 mod output;
+mod pages;
 mod remote;
 mod status;
 mod verify;
