@@ -4,6 +4,7 @@ mod bar;
 mod call;
 mod cli;
 mod doctor;
+mod guest;
 mod output;
 mod pages;
 mod remote;

@@ -2,35 +2,28 @@
 
 use std::convert::Infallible;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
 use super::bar::Bar;
 use super::cli::{BrokerArgs, VerifyArgs};
+use super::guest::Guest;
 use super::{output, remote};
 use crate::error::{Error, Result};
 use crate::managers::drill::{Drill, Report};
-use crate::managers::registry;
-use crate::model::{RequestContext, RestoreRequest};
+use crate::model::RestoreRequest;
 use crate::op::Op;
 use crate::strategies::storage::{StorageRequest, storage_for};
-use crate::system::command::{CommandRunner, SystemCommands};
-use crate::system::{files, packages};
+use crate::system::files;
 
 /// Between two looks at how far it is.
 const EVERY: Duration = Duration::from_millis(250);
 
 pub(super) async fn run(broker: &BrokerArgs, args: &VerifyArgs) -> Result<ExitCode> {
-    let settings = Arc::new(remote::settings(broker)?);
-    let commands: Arc<dyn CommandRunner> = Arc::new(SystemCommands);
-    let manager = registry::build(&settings, Arc::clone(&commands), packages::detect(commands))?;
+    let Guest { settings, manager, op, .. } = Guest::of(remote::settings(broker)?, args.token_file.as_deref())?;
     let backups = manager.backups().ok_or_else(|| Error::not_supported("verify-backup", &settings.datastore_manager))?;
-    let auth_token = args.token_file.as_ref().map(|path| remote::read_secret(path)).transpose()?.map(Into::into);
-    let context = RequestContext { auth_token, tenant: settings.tenant_id.clone(), ..RequestContext::default() };
-    let cancel = CancellationToken::new();
-    let op = Op::new(cancel.clone(), context);
+    let cancel = op.cancel.clone();
     let release = settings.controller_release;
     let wanted = StorageRequest { swift_url: args.swift_url.clone(), storage_driver: None, release };
     let storage = storage_for(&op, &settings, &wanted).await?;

@@ -8,8 +8,8 @@ use crate::oracle::{ask, plain};
 /// Defaults that differ on purpose: group, name, why.
 const OTHER_DEFAULTS: &[(&str, &str, &str)] = &[
     ("DEFAULT", "tenant_id", "written into guest_info.conf, but no option of Trove"),
-    ("DEFAULT", "replication_strategy", "likewise"),
-    ("DEFAULT", "ssl_mode", "likewise"),
+    ("DEFAULT", "replication_strategy", "an option of the guest's program alone (trove/cmd/guest.py), whose default is MySQL's strategy"),
+    ("DEFAULT", "ssl_mode", "an option of the guest's program alone (trove/cmd/guest.py), without a default there, too"),
     ("DEFAULT", "restore_usage_timeout", "the longest of all releases"),
     ("oslo_messaging_rabbit", "amqp_durable_queues", "unset leaves it to the broker to tell"),
     ("oslo_messaging_rabbit", "amqp_auto_delete", "likewise"),

@@ -34,6 +34,11 @@ async fn the_store_is_asked_with_a_token() {
     assert!(found.len() == 1 && found[0].starts_with("failed: ") && found[0].contains("401"), "{found:?}");
     let found = findings("", "storage", &[]).await;
     assert!(found.len() == 1 && found[0].starts_with("skipped: ") && found[0].contains("--token-file"), "{found:?}");
+    // A folder alone does not make a guest one that keeps its backups there.
+    let found = findings("backup_local_dir=/nowhere", "storage", &[]).await;
+    assert!(found.len() == 1 && found[0].starts_with("skipped: ") && found[0].contains("--token-file"), "{found:?}");
+    let found = findings("storage_strategy=local\nbackup_local_dir=/nowhere", "storage", &[]).await;
+    assert!(found.len() == 1 && found[0].starts_with("failed: ") && found[0].contains("/nowhere"), "{found:?}");
 }
 
 #[tokio::test]

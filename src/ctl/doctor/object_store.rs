@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use super::finding::Finding;
 use super::patient::Patient;
-use crate::strategies::storage::{StorageRequest, storage_for};
+use crate::strategies::storage::{StorageRequest, is_local, storage_for};
 use crate::system::command::CommandSpec;
 
 const STORAGE: &str = "storage";
@@ -15,7 +15,7 @@ const SKEW: Duration = Duration::from_secs(5);
 
 pub(super) async fn check(patient: &Patient) -> Vec<Finding> {
     let (settings, op) = (&patient.settings, &patient.op);
-    let needs_token = settings.storage.credentials.is_none() && settings.storage.local_dir.is_none();
+    let needs_token = settings.storage.credentials.is_none() && !is_local(settings);
     let (mut findings, mut store) = (Vec::new(), None);
     if needs_token && op.context.auth_token.is_none() {
         let found = "each backup comes with a token of the controller's, and this guest has no account of its own: give --token-file to look all the same";

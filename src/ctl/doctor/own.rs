@@ -59,6 +59,11 @@ pub(super) fn heartbeat(patient: &Patient) -> Vec<Finding> {
         Some(last) if since(last.at) < interval * LATE => {
             Finding::ok(HEARTBEAT, format!("told the conductor '{}' {} s ago", last.status, since(last.at).as_secs()))
         }
+        // BUILDING is told once (`StatusTracker::report`).
+        _ if matches!(agent.phase, Phase::Preparing { .. }) => Finding::skipped(
+            HEARTBEAT,
+            "silent on purpose: the controller waits for the end of the preparation; trove-guestctl status shows how far it is",
+        ),
         Some(last) if !agent.operations.is_empty() => {
             let found = format!("the last was {} s ago; an operation that keeps it quiet is under way", since(last.at).as_secs());
             Finding::warning(HEARTBEAT, found, "trove-guestctl status")

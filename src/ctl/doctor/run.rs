@@ -1,28 +1,22 @@
 //! All checks at once, told in their order.
 
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesOrdered;
 use futures_util::{FutureExt, StreamExt};
-use tokio_util::sync::CancellationToken;
 
 use super::finding::{Finding, Verdict};
 use super::patient::Patient;
 use super::{broker, configuration, database, host, object_store, own, report};
 use crate::config::Settings;
 use crate::ctl::cli::{BrokerArgs, DoctorArgs};
+use crate::ctl::guest::Guest;
 use crate::ctl::{output, remote};
 use crate::error::Result;
-use crate::managers::registry;
-use crate::model::RequestContext;
 use crate::monitor;
-use crate::op::Op;
 use crate::status::StatusTracker;
-use crate::system::command::{CommandRunner, SystemCommands};
-use crate::system::packages;
 
 pub(in crate::ctl) async fn run(args: &BrokerArgs, wanted: &DoctorArgs) -> Result<ExitCode> {
     let (settings, mut findings) = configuration::check(&remote::sources(args)?);
@@ -43,12 +37,7 @@ pub(in crate::ctl) async fn run(args: &BrokerArgs, wanted: &DoctorArgs) -> Resul
 }
 
 async fn patient(settings: Settings, wanted: &DoctorArgs) -> Result<Patient> {
-    let settings = Arc::new(settings);
-    let commands: Arc<dyn CommandRunner> = Arc::new(SystemCommands);
-    let manager = registry::build(&settings, Arc::clone(&commands), packages::detect(Arc::clone(&commands)))?;
-    let auth_token = wanted.token_file.as_ref().map(|path| remote::read_secret(path)).transpose()?.map(Into::into);
-    let context = RequestContext { auth_token, tenant: settings.tenant_id.clone(), ..RequestContext::default() };
-    let op = Op::new(CancellationToken::new(), context);
+    let Guest { settings, commands, manager, op } = Guest::of(settings, wanted.token_file.as_deref())?;
     // That it does not answer is a finding.
     let agent = monitor::ask(&settings.state_dir).await.ok();
     let phase = StatusTracker::load(&settings.state_dir).ok().map(|status| status.phase());

@@ -27,9 +27,9 @@ pub struct StorageRequest {
 /// A kind of storage that is none of a guest's; nothing says where the storage is or who may use it; Keystone refused.
 pub async fn storage_for(op: &Op, settings: &Settings, request: &StorageRequest) -> Result<Arc<dyn Storage>> {
     let configured = settings.backup.storage_strategy.as_str();
-    let named = match Kind::of(configured) {
-        Some(Kind::Local) => configured,
-        _ => request.storage_driver.as_deref().filter(|name| !name.is_empty()).unwrap_or(configured),
+    let named = match is_local(settings) {
+        true => configured,
+        false => request.storage_driver.as_deref().filter(|name| !name.is_empty()).unwrap_or(configured),
     };
     match Kind::of(named) {
         Some(Kind::Swift) => Ok(Arc::new(swift::open(op, &settings.storage, request).await?)),
@@ -39,6 +39,11 @@ pub async fn storage_for(op: &Op, settings: &Settings, request: &StorageRequest)
         )),
         None => Err(Error::bad_request(format!("there is no storage '{}': it is swift or local", named.escape_debug()))),
     }
+}
+
+/// Whether this guest's backups go to a folder of its own, for which nobody has to let it in.
+pub fn is_local(settings: &Settings) -> bool {
+    Kind::of(&settings.backup.storage_strategy) == Some(Kind::Local)
 }
 
 /// Where this request's logs go: the user's account of Swift wherever backups go, but for a guest whose `storage_strategy` is `local`.
