@@ -75,7 +75,7 @@ pub async fn run(settings: Settings, sources: Sources, stop: CancellationToken, 
     };
     let heartbeat = tokio::spawn(heartbeat.run(connections.clone()));
 
-    let monitor = Arc::new(Monitor::new(settings.clone(), status.clone(), shown, told));
+    let monitor = Arc::new(Monitor::new(settings.clone(), status.clone(), shown, told, manager.clone()));
     let exporter = Exporter::new(&metrics, monitor.clone());
     let exporting = tokio::spawn(exporter.run(settings.metrics.clone(), connections.clone()));
     let monitor = tokio::spawn(monitor.run(connections.clone()));

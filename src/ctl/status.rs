@@ -89,6 +89,9 @@ fn headline(snapshot: &Snapshot) -> String {
 /// The headline, and what the controller was told last.
 fn head(snapshot: &Snapshot) -> String {
     let mut head = headline(snapshot);
+    if let Some(role) = &snapshot.role {
+        head.push_str(&format!("\n  role: {role}"));
+    }
     if let Some(heartbeat) = &snapshot.last_heartbeat {
         head.push_str(&format!("\n  last heartbeat: '{}' at {}", heartbeat.status, moment(heartbeat.at)));
     }
@@ -122,6 +125,7 @@ fn line(operation: &OperationView) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::MemberRole;
     use crate::monitor::{BackupView, HeartbeatView, ProgressView};
 
     #[test]
@@ -146,6 +150,7 @@ mod tests {
             pid: 1,
             started: 0.0,
             phase: Phase::Failed { reason: "no device".into(), was_in_service: false },
+            role: Some(MemberRole::Replica { source: "198.51.100.7".into(), trouble: Some("no route".into()) }),
             last_heartbeat: Some(HeartbeatView { at: 1_795_389_021.9, status: "failed to spawn".into() }),
             last_backup: Some(BackupView {
                 id: "b".into(),
@@ -157,7 +162,7 @@ mod tests {
             }),
             operations: Vec::new(),
         };
-        let expected = "g (mysql) FAILED: no device; nothing is under way\n  last heartbeat: 'failed to spawn' at 2026-11-22 23:10:21 UTC\n  \
+        let expected = "g (mysql) FAILED: no device; nothing is under way\n  role: replica of 198.51.100.7, NOT FOLLOWING: no route\n  last heartbeat: 'failed to spawn' at 2026-11-22 23:10:21 UTC\n  \
             last backup: b FAILED at 2000-02-29 12:00:00 UTC, no room";
         assert_eq!(head(&snapshot), expected);
     }

@@ -13,7 +13,9 @@ use super::tls::ClientTls;
 use super::{Descriptor, Facet, Upgrades, VolumeSnapshots};
 use crate::config::Settings;
 use crate::error::Result;
-use crate::model::{DatabaseSpec, Overrides, Page, PageRequest, PasswordChange, PrepareRequest, ServiceStatus, UserAttributes, UserSpec};
+use crate::model::{
+    DatabaseSpec, MemberRole, Overrides, Page, PageRequest, PasswordChange, PrepareRequest, ServiceStatus, UserAttributes, UserSpec,
+};
 use crate::op::Op;
 use crate::strategies::backup::{BackupRunner, RestoreRunner, Usage};
 use crate::strategies::replication::ReplicationStrategy;
@@ -169,6 +171,17 @@ pub trait DatastoreManager: Send + Sync + fmt::Debug {
     /// Membership in a Redis Cluster.
     fn redis_cluster(&self) -> Option<&dyn RedisCluster> {
         None
+    }
+
+    /// What the instance's part is among others, for people; `None` when nobody can tell.
+    ///
+    /// # Errors
+    /// The server does not say.
+    async fn role(&self, op: &Op) -> Result<Option<MemberRole>> {
+        match self.replication() {
+            Some(replication) => replication.role(op).await,
+            None => Ok(None),
+        }
     }
 
     /// Upgrades.

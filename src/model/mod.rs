@@ -18,6 +18,6 @@ pub use module::{ModuleEnvelope, ModuleSpec};
 pub use page::{Page, PageRequest};
 pub use prepare::{Overrides, PrepareRequest};
 pub use release::{Evidence, Release};
-pub use replication::{Dataset, LastTxn, Opaque, ReplicaContext, ReplicaInfo, ReplicationUser, Source, SourceTls};
+pub use replication::{Dataset, LastTxn, MemberRole, Opaque, ReplicaContext, ReplicaInfo, ReplicationUser, Source, SourceTls};
 pub use status::ServiceStatus;
 pub use user::{PasswordChange, UserAttributes, UserSpec};

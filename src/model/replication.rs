@@ -251,3 +251,46 @@ mod tests {
         assert_eq!(serde_json::to_value(LastTxn(None, 0)).unwrap(), json!([null, 0]));
     }
 }
+
+/// A member's part in replication, as its own server says it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "name", rename_all = "snake_case")]
+pub enum MemberRole {
+    /// It follows nobody, and nobody is to follow it.
+    Alone,
+    /// Others may follow it.
+    Primary {
+        /// How many are connected now.
+        replicas: u64,
+    },
+    /// It follows another one.
+    Replica {
+        /// Whose address this is.
+        source: String,
+        /// What keeps it from following, when something does.
+        trouble: Option<String>,
+    },
+    /// It follows nobody, and must not be written to: it is about to be promoted, to follow another one, or was told to be read-only.
+    Detached,
+    /// A member of a cluster of its datastore's own kind.
+    ClusterMember {
+        /// What the cluster says of itself.
+        state: String,
+        /// How many members it knows, itself among them.
+        members: u64,
+    },
+}
+
+impl fmt::Display for MemberRole {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            MemberRole::Alone => write!(f, "alone"),
+            MemberRole::Primary { replicas: 1 } => write!(f, "primary, with 1 replica connected"),
+            MemberRole::Primary { replicas } => write!(f, "primary, with {replicas} replicas connected"),
+            MemberRole::Replica { source, trouble: None } => write!(f, "replica of {source}"),
+            MemberRole::Replica { source, trouble: Some(trouble) } => write!(f, "replica of {source}, NOT FOLLOWING: {trouble}"),
+            MemberRole::Detached => write!(f, "detached: follows nobody, and is read-only"),
+            MemberRole::ClusterMember { state, members } => write!(f, "member of a cluster of {members}, which is {state}"),
+        }
+    }
+}

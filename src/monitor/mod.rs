@@ -4,6 +4,7 @@ mod exporter;
 mod gauges;
 mod metrics;
 mod operations;
+mod roles;
 mod snapshot;
 mod socket;
 mod told;

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::model::MemberRole;
 use crate::progress::ProgressSnapshot;
 use crate::status::Phase;
 
@@ -21,6 +22,9 @@ pub struct Snapshot {
     /// How far the guest is as an instance.
     #[serde(flatten)]
     pub phase: Phase,
+    /// The instance's part in replication or in a cluster, as its server says; `None` when it is not in service, or does not say.
+    #[serde(default)]
+    pub role: Option<MemberRole>,
     /// The last heartbeat that the broker has confirmed.
     #[serde(default)]
     pub last_heartbeat: Option<HeartbeatView>,

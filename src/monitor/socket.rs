@@ -10,11 +10,13 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
 use tokio_util::sync::CancellationToken;
 
+use super::roles::Roles;
 use super::{Operations, Snapshot, Told};
 use crate::config::Settings;
 use crate::error::{Error, Result, ResultExt};
 use crate::journal;
-use crate::status::StatusTracker;
+use crate::managers::DatastoreManager;
+use crate::status::{Phase, StatusTracker};
 
 /// How long one reader may take.
 const READER_TIMEOUT: Duration = Duration::from_secs(5);
@@ -31,13 +33,20 @@ pub struct Monitor {
     status: Arc<StatusTracker>,
     operations: Arc<Operations>,
     told: Arc<Told>,
+    roles: Roles,
     started: f64,
 }
 
 impl Monitor {
     /// Of the agent that starts now.
-    pub fn new(settings: Arc<Settings>, status: Arc<StatusTracker>, operations: Arc<Operations>, told: Arc<Told>) -> Self {
-        Monitor { settings, status, operations, told, started: journal::now() }
+    pub fn new(
+        settings: Arc<Settings>,
+        status: Arc<StatusTracker>,
+        operations: Arc<Operations>,
+        told: Arc<Told>,
+        manager: Arc<dyn DatastoreManager>,
+    ) -> Self {
+        Monitor { settings, status, operations, told, roles: Roles::new(manager), started: journal::now() }
     }
 
     /// Where the agent keeps its state.
@@ -45,7 +54,16 @@ impl Monitor {
         &self.settings.state_dir
     }
 
-    /// The agent at this moment.
+    /// The agent at this moment, and what its database says of its part.
+    async fn full_snapshot(&self) -> Snapshot {
+        let mut snapshot = self.snapshot();
+        if snapshot.phase == Phase::Active {
+            snapshot.role = self.roles.now().await;
+        }
+        snapshot
+    }
+
+    /// The agent at this moment, without what only its database knows.
     pub fn snapshot(&self) -> Snapshot {
         Snapshot {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -54,6 +72,7 @@ impl Monitor {
             pid: std::process::id(),
             started: self.started,
             phase: self.status.phase(),
+            role: None,
             last_heartbeat: self.told.last_heartbeat(),
             last_backup: self.told.last_backup(),
             operations: self.operations.views(),
@@ -91,7 +110,7 @@ impl Monitor {
 
     async fn answer(&self, mut stream: UnixStream) {
         let sent = async {
-            let text = serde_json::to_vec(&self.snapshot()).map_err(io::Error::from)?;
+            let text = serde_json::to_vec(&self.full_snapshot().await).map_err(io::Error::from)?;
             stream.write_all(&text).await?;
             stream.shutdown().await
         };

@@ -1,6 +1,6 @@
 //! Membership in a Redis Cluster (trove/common/strategies/cluster/experimental/redis): what the task manager asks each member for.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use super::roles::Roles;
 use crate::error::{Error, Result};
 use crate::managers::RedisCluster;
+use crate::model::MemberRole;
 use crate::op::Op;
 use crate::strategies::replication::redis::Host;
 use crate::system::redis::{Client, Request, Session};
@@ -78,6 +79,22 @@ impl Member {
         let text: String = session.run(op, "list the members of the cluster", &Request::new("CLUSTER").arg("NODES")).await?;
         let nodes: Option<Vec<Node>> = text.lines().filter(|line| !line.is_empty()).map(Node::parse).collect();
         nodes.ok_or_else(|| Error::guest("the server's list of the cluster's members is none that it gives"))
+    }
+
+    /// Its part in the cluster; `None` when it is in none.
+    ///
+    /// # Errors
+    /// The server does not say.
+    pub(super) async fn role(&self, op: &Op) -> Result<Option<MemberRole>> {
+        let mut session = self.client.session(op).await?;
+        if session.info(op, "cluster").await?.get("cluster_enabled").map(String::as_str) != Some("1") {
+            return Ok(None);
+        }
+        let text: String = session.run(op, "ask how the cluster is", &Request::new("CLUSTER").arg("INFO")).await?;
+        let facts: BTreeMap<&str, &str> = text.lines().filter_map(|line| line.trim_end().split_once(':')).collect();
+        let state = facts.get("cluster_state").copied().unwrap_or("of unknown state").to_owned();
+        let members = facts.get("cluster_known_nodes").and_then(|number| number.parse().ok()).unwrap_or_default();
+        Ok(Some(MemberRole::ClusterMember { state, members }))
     }
 
     async fn myself(&self, op: &Op, session: &mut Session) -> Result<Node> {

@@ -26,7 +26,7 @@ use crate::managers::lifecycle::Lifecycle;
 use crate::managers::logs::GuestLogs;
 use crate::managers::restoring::HalfRestored;
 use crate::managers::{Backups, ConfigGroups, DatastoreManager, Deps, Descriptor, Owner, RedisCluster, RootAccess, StatusProbe, Upgrades};
-use crate::model::PrepareRequest;
+use crate::model::{MemberRole, PrepareRequest};
 use crate::op::Op;
 use crate::strategies::replication::ReplicationStrategy;
 use crate::strategies::replication::redis::RedisSyncReplication;
@@ -251,5 +251,12 @@ impl DatastoreManager for RedisManager {
 
     fn redis_cluster(&self) -> Option<&dyn RedisCluster> {
         Some(&self.cluster)
+    }
+
+    async fn role(&self, op: &Op) -> Result<Option<MemberRole>> {
+        match self.cluster.role(op).await? {
+            Some(role) => Ok(Some(role)),
+            None => self.replication.role(op).await,
+        }
     }
 }

@@ -55,6 +55,10 @@ impl Host for Roles {
         Ok(conf.last("requirepass").filter(|password| !password.is_empty()).map(SecretString::from))
     }
 
+    fn has_role(&self, role: Role) -> Result<bool> {
+        self.running.configuration.has_system(layer_of(role))
+    }
+
     async fn take_role(&self, op: &Op, role: Role, wanted: Option<&Overrides>, required: &[(&str, Value)]) -> Result<()> {
         let mut document = match wanted {
             Some(wanted) => groups::parse(wanted)?,
@@ -67,7 +71,7 @@ impl Host for Roles {
     }
 
     async fn drop_role(&self, op: &Op, role: Role) -> Result<()> {
-        if self.running.configuration.has_system(layer_of(role))? {
+        if self.has_role(role)? {
             self.running.change_system(op, layer_of(role), None).await?;
         }
         Ok(())

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use serde_json::Value;
 
 use crate::error::Result;
-use crate::model::{BackupMetadata, LastTxn, Opaque, Overrides, ReplicaContext, ReplicaInfo};
+use crate::model::{BackupMetadata, LastTxn, MemberRole, Opaque, Overrides, ReplicaContext, ReplicaInfo};
 use crate::op::Op;
 
 /// One way for instances to follow each other. Every change can be repeated: what an attempt that was cut off has done is found done.
@@ -17,6 +17,14 @@ pub trait ReplicationStrategy: Send + Sync + fmt::Debug {
 
     /// True when a replica is made from a backup of its source.
     fn needs_backup(&self) -> bool;
+
+    /// What this instance's part is now, for people; `None` when the strategy cannot tell.
+    ///
+    /// # Errors
+    /// The server does not say.
+    async fn role(&self, _op: &Op) -> Result<Option<MemberRole>> {
+        Ok(None)
+    }
 
     /// Makes this instance one that others can follow.
     ///

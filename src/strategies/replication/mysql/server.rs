@@ -73,6 +73,15 @@ impl<'a> Server<'a> {
         Ok(rows.iter().filter_map(|row| row.get_opt(1)?.ok()).collect())
     }
 
+    /// How many servers read its log now.
+    pub(super) async fn connected_replicas(&mut self, op: &Op) -> Result<u64> {
+        let rows: Vec<Row> = self.session.rows(op, "look who is connected", &SqlText::new("SHOW PROCESSLIST")).await?;
+        // "Binlog Dump" by place, "Binlog Dump GTID".
+        let reads =
+            |row: &&Row| row.get_opt::<String, _>(4).is_some_and(|command| command.is_ok_and(|command| command.starts_with("Binlog Dump")));
+        Ok(rows.iter().filter(reads).count() as u64)
+    }
+
     /// Everything it has done, where it has MySQL's GTIDs.
     pub(super) async fn executed(&mut self, op: &Op) -> Result<GtidSet> {
         GtidSet::parse(&self.global(op, "gtid_executed").await?)

@@ -75,6 +75,13 @@ impl Following {
         }
     }
 
+    /// Why it does not follow at the moment, if it does not.
+    pub(super) fn trouble(&self) -> Option<String> {
+        let stopped = || (!self.receiving || !self.applying).then(|| "replication is stopped, or is connecting".to_owned());
+        let known = self.broken().or(self.trouble.as_deref().filter(|_| !self.receiving));
+        known.map(str::to_owned).or_else(stopped)
+    }
+
     /// What keeps it from going on, for an error message.
     pub(super) fn broken(&self) -> Option<&str> {
         self.apply_error.as_deref().or(self.receive_error.as_deref())

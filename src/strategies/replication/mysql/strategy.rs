@@ -14,7 +14,7 @@ use super::server::Server;
 use super::status::Following;
 use super::{attach, context, detach, progress, user};
 use crate::error::{Error, Result};
-use crate::model::{BackupMetadata, LastTxn, Opaque, Overrides, ReplicaContext, ReplicaInfo};
+use crate::model::{BackupMetadata, LastTxn, MemberRole, Opaque, Overrides, ReplicaContext, ReplicaInfo};
 use crate::op::Op;
 use crate::strategies::replication::ReplicationStrategy;
 
@@ -111,6 +111,19 @@ impl ReplicationStrategy for MySqlReplication {
 
     fn needs_backup(&self) -> bool {
         true
+    }
+
+    async fn role(&self, op: &Op) -> Result<Option<MemberRole>> {
+        let mut server = self.server(op).await?;
+        let following = server.following(op).await?;
+        let role = match following {
+            Some(following) => MemberRole::Replica { source: following.host.clone(), trouble: following.trouble() },
+            None if server.is_on(op, "read_only").await? => MemberRole::Detached,
+            None if self.host.has_role(Role::Source)? => MemberRole::Primary { replicas: server.connected_replicas(op).await? },
+            None => MemberRole::Alone,
+        };
+        server.close().await;
+        Ok(Some(role))
     }
 
     async fn enable_as_source(&self, op: &Op, config: Option<&Overrides>) -> Result<()> {

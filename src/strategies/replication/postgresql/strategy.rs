@@ -15,7 +15,7 @@ use super::memory::Memory;
 use super::place::Place;
 use super::{account, attach, detach, slots};
 use crate::error::{Error, Result};
-use crate::model::{BackupMetadata, LastTxn, Opaque, Overrides, ReplicaContext, ReplicaInfo, Source};
+use crate::model::{BackupMetadata, LastTxn, MemberRole, Opaque, Overrides, ReplicaContext, ReplicaInfo, Source};
 use crate::op::Op;
 use crate::strategies::replication::ReplicationStrategy;
 use crate::strategies::replication::wait::Wait;
@@ -29,6 +29,10 @@ const FIRST: u16 = 13;
 const KEPT: u64 = 4;
 /// Key of the password of the agent's own account, which a replica has with everything else.
 pub(super) const ADMINISTRATOR: &str = "administrator";
+
+/// A server's part: nobody can write to it, how it receives, who follows it, and for whom it keeps its log.
+const PART: &str = "SELECT pg_is_in_recovery(), (SELECT status FROM pg_stat_wal_receiver), (SELECT count(*) FROM pg_stat_replication \
+    WHERE application_name NOT LIKE 'pg\\_%'), (SELECT count(*) FROM pg_replication_slots WHERE slot_type = 'physical')";
 
 /// Replication of one server.
 #[derive(Debug)]
@@ -132,6 +136,25 @@ impl ReplicationStrategy for PostgreSqlReplication {
 
     fn needs_backup(&self) -> bool {
         self.needs_backup
+    }
+
+    async fn role(&self, op: &Op) -> Result<Option<MemberRole>> {
+        let rows = self.session(op).await?.rows(op, "ask the server for its part in replication", &SqlText::new(PART)).await?;
+        let Some([is_standby, receiver, replicas, slots]) = rows.first().map(Vec::as_slice) else { return Ok(None) };
+        let number = |text: &Option<String>| text.as_deref().and_then(|text| text.parse::<u64>().ok()).unwrap_or_default();
+        let source = self.memory()?.source.filter(|_| self.host.is_following().unwrap_or_default());
+        Ok(Some(match source {
+            _ if is_standby.as_deref() != Some("t") => match (number(replicas), number(slots)) {
+                (0, 0) => MemberRole::Alone,
+                (replicas, _) => MemberRole::Primary { replicas },
+            },
+            Some((host, _)) => {
+                let trouble = (receiver.as_deref() != Some("streaming"))
+                    .then(|| "it receives nothing from its source; the server's log has why".to_owned());
+                MemberRole::Replica { source: host, trouble }
+            }
+            None => MemberRole::Detached,
+        }))
     }
 
     async fn enable_as_source(&self, op: &Op, config: Option<&Overrides>) -> Result<()> {

@@ -46,6 +46,12 @@ pub trait Host: Send + Sync + fmt::Debug {
     /// The configuration cannot be read.
     fn password(&self) -> Result<Option<SecretString>>;
 
+    /// Whether it has the role.
+    ///
+    /// # Errors
+    /// The configuration cannot be read.
+    fn has_role(&self, role: Role) -> Result<bool>;
+
     /// Puts a role into the configuration and the running server: what is wanted, then what is required.
     ///
     /// # Errors

@@ -19,6 +19,8 @@ pub(super) struct State {
     pub(super) received: u64,
     /// Changes while it gets the data.
     pub(super) progress: String,
+    /// How many follow it.
+    pub(super) replicas: u64,
 }
 
 impl State {
@@ -34,7 +36,8 @@ impl State {
         let offset = |name: &str| number(name).map(|number| u64::try_from(number).unwrap_or_default());
         if text("role")? == "master" {
             let offset = offset("master_repl_offset")?;
-            return Some(State { source: None, following: false, offset, received: offset, progress: String::new() });
+            let replicas = number("connected_slaves").and_then(|number| u64::try_from(number).ok()).unwrap_or_default();
+            return Some(State { source: None, following: false, offset, received: offset, progress: String::new(), replicas });
         }
         let up = text("master_link_status") == Some("up") && text("master_sync_in_progress") != Some("1");
         let done = offset("slave_repl_offset")?;
@@ -45,6 +48,7 @@ impl State {
             offset: done,
             received: offset("slave_read_repl_offset").unwrap_or(done),
             progress: progress.join(" "),
+            replicas: 0,
         })
     }
 }
@@ -60,7 +64,7 @@ mod tests {
     #[test]
     fn both_parts_are_read() {
         let source = of("role:master\nconnected_slaves:1\nmaster_repl_offset:42\n").unwrap();
-        assert_eq!((source.source, source.offset, source.received), (None, 42, 42));
+        assert_eq!((source.source, source.offset, source.received, source.replicas), (None, 42, 42, 1));
         let text = "role:slave\nmaster_host:198.51.100.7\nmaster_link_status:up\nmaster_sync_in_progress:0\nslave_read_repl_offset:50\nslave_repl_offset:49\n";
         let replica = of(text).unwrap();
         assert_eq!((replica.source.as_deref(), replica.following, replica.offset, replica.received), (Some("198.51.100.7"), true, 49, 50));

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::host::{Host, Role};
 use super::state::State;
 use crate::error::{Error, Result, ResultExt};
-use crate::model::{BackupMetadata, LastTxn, Opaque, Overrides, ReplicaContext, ReplicaInfo, Source};
+use crate::model::{BackupMetadata, LastTxn, MemberRole, Opaque, Overrides, ReplicaContext, ReplicaInfo, Source};
 use crate::op::Op;
 use crate::strategies::replication::ReplicationStrategy;
 use crate::strategies::replication::wait::Wait;
@@ -87,6 +87,19 @@ impl ReplicationStrategy for RedisSyncReplication {
 
     fn needs_backup(&self) -> bool {
         false
+    }
+
+    async fn role(&self, op: &Op) -> Result<Option<MemberRole>> {
+        let state = self.state(op).await?;
+        Ok(Some(match state.source {
+            Some(source) => {
+                let trouble = (!state.following).then(|| "its source is not reached, or it is getting the data".to_owned());
+                MemberRole::Replica { source, trouble }
+            }
+            None if self.host.has_role(Role::ReadOnly)? => MemberRole::Detached,
+            None if self.host.has_role(Role::Source)? || state.replicas > 0 => MemberRole::Primary { replicas: state.replicas },
+            None => MemberRole::Alone,
+        }))
     }
 
     async fn enable_as_source(&self, op: &Op, config: Option<&Overrides>) -> Result<()> {
