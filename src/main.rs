@@ -6,9 +6,10 @@ use std::process::ExitCode;
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
+use trove_guestagent::agent;
 use trove_guestagent::cli::Cli;
 use trove_guestagent::config::{Settings, Sources};
-use trove_guestagent::{agent, telemetry};
+use trove_guestagent::telemetry::{self, Reopen};
 
 /// `EX_USAGE` of sysexits.h: the configuration is at fault, and starting again will not help.
 const EX_USAGE: u8 = 64;
@@ -27,16 +28,17 @@ fn main() -> ExitCode {
         writeln!(std::io::stdout(), "{}", settings.describe().join("\n")).ok();
         return ExitCode::SUCCESS;
     }
-    if let Err(error) = telemetry::init(&settings.log) {
-        return fail(&error, 1);
-    }
+    let log = match telemetry::init(&settings.log) {
+        Ok(log) => log,
+        Err(error) => return fail(&error, 1),
+    };
     // The wire has a thread of its own: a call is answered without waking another, and never waits for an operation's disk.
     let runtimes = Builder::new_current_thread().enable_all().build().and_then(|wire| Ok((wire, operations()?)));
     let (wire, operations) = match runtimes {
         Ok(runtimes) => runtimes,
         Err(error) => return fail(&error, 1),
     };
-    match wire.block_on(serve(settings, sources, operations.handle().clone())) {
+    match wire.block_on(serve(settings, sources, operations.handle().clone(), log)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!(%error, "failed to run");
@@ -49,7 +51,7 @@ fn operations() -> std::io::Result<Runtime> {
     Builder::new_multi_thread().worker_threads(OPERATION_THREADS).thread_name("operation").enable_all().build()
 }
 
-async fn serve(settings: Settings, sources: Sources, operations: Handle) -> trove_guestagent::Result<()> {
+async fn serve(settings: Settings, sources: Sources, operations: Handle, log: Reopen) -> trove_guestagent::Result<()> {
     use trove_guestagent::error::ResultExt;
     let stop = CancellationToken::new();
     let mut terminate = signal(SignalKind::terminate()).action("listen for SIGTERM")?;
@@ -64,6 +66,15 @@ async fn serve(settings: Settings, sources: Sources, operations: Handle) -> trov
             }
             tracing::info!("asked to stop");
             stop.cancel();
+        }
+    });
+    let mut hangup = signal(SignalKind::hangup()).action("listen for SIGHUP")?;
+    tokio::spawn(async move {
+        while hangup.recv().await.is_some() {
+            match log.now() {
+                Ok(()) => tracing::info!("asked to open the log file anew"),
+                Err(error) => tracing::error!(%error, "lines go where they went"),
+            }
         }
     });
     tracing::info!(version = env!("CARGO_PKG_VERSION"), guest_id = settings.guest_id, datastore = settings.datastore_manager, "starting");

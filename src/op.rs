@@ -3,8 +3,10 @@
 use std::future::Future;
 use std::time::Duration;
 
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tracing::{Instrument, Span};
 
 use crate::error::{Error, Result};
 use crate::model::RequestContext;
@@ -21,6 +23,17 @@ pub struct Op {
     pub progress: ProgressSlot,
     /// When its caller gives up, if it is known.
     pub deadline: Option<Instant>,
+}
+
+/// Like `tokio::spawn`, for a part of an operation: what it logs has the request's ids, too.
+pub fn spawn<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> JoinHandle<T> {
+    tokio::spawn(work.in_current_span())
+}
+
+/// Like `tokio::task::spawn_blocking`, likewise.
+pub fn spawn_blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
+    let span = Span::current();
+    tokio::task::spawn_blocking(move || span.in_scope(work))
 }
 
 /// Kept back of a caller's patience, so that the answer still finds it waiting.

@@ -115,7 +115,7 @@ impl Progress {
     /// Writes a line to the log every `interval` until the handle is dropped.
     pub fn log_every(self: &Arc<Self>, interval: Duration) -> AbortOnDropHandle<()> {
         let progress = Arc::clone(self);
-        AbortOnDropHandle::new(tokio::spawn(async move {
+        AbortOnDropHandle::new(crate::op::spawn(async move {
             loop {
                 tokio::time::sleep(interval).await;
                 tracing::info!("{}: {}", progress.what, progress.snapshot());

@@ -31,6 +31,8 @@ mod doctor;
 mod faults;
 #[path = "rpc/limits.rs"]
 mod limits;
+#[path = "rpc/logs.rs"]
+mod logs;
 #[path = "rpc/metrics.rs"]
 mod metrics;
 #[path = "datastore/ports.rs"]

@@ -179,7 +179,15 @@ fn log_settings(reader: &mut Reader<'_>) -> LogSettings {
         (Some(dir), None) => Some(dir.join(LOG_NAME)),
         (None, file) => file,
     };
-    LogSettings { file, debug: reader.flag(DEFAULT, "debug") }
+    let mut flag = |name| reader.flag(DEFAULT, name);
+    LogSettings {
+        file,
+        watch_file: flag("watch_log_file"),
+        stderr: flag("use_stderr"),
+        journal: flag("use_journal"),
+        json: flag("use_json"),
+        debug: flag("debug"),
+    }
 }
 
 fn metrics_settings(reader: &mut Reader<'_>) -> MetricsSettings {

@@ -76,7 +76,11 @@ pub const OPTIONS: &[OptionSpec] = &[
         .doc("K T Z M", "Folder of the log. Alone, the log is `trove-guestagent.log` in it."),
     trove("log_file", Path)
         .aliases(&[(DEFAULT, "logfile")])
-        .doc("K T Z M", "File of the log, in `log_dir` unless absolute. Without both, standard error."),
+        .doc("K T Z M", "File of the log, in `log_dir` unless absolute. Without both, standard error. SIGHUP has it opened anew."),
+    trove("watch_log_file", Bool).default("false").doc("K T Z", "Notice when the log's file is renamed or removed (logrotate), and begin another."),
+    trove("use_stderr", Bool).default("false").doc("K T Z M", "Log to standard error, beside the file or the journal."),
+    trove("use_journal", Bool).default("false").doc("T Z M", "Log to systemd's journal by its own protocol, with the request's ids as fields."),
+    trove("use_json", Bool).default("false").doc("T Z M", "Log in JSON, one document a line, with the names of oslo.log's `JSONFormatter`."),
     trove("metrics_socket", Path)
         .default("$state_dir/metrics.sock")
         .doc("own", "Unix socket on which metrics are served over HTTP, for Prometheus; root's alone. Empty: none."),

@@ -95,8 +95,16 @@ pub struct MetricsSettings {
 /// Where log lines go.
 #[derive(Debug, Clone, Default)]
 pub struct LogSettings {
-    /// `log_file` (joined to `log_dir` when relative); standard error when absent.
+    /// `log_file` (joined to `log_dir` when relative). Without it and without a journal, standard error.
     pub file: Option<Utf8PathBuf>,
+    /// `watch_log_file`: another file at its path is noticed.
+    pub watch_file: bool,
+    /// `use_stderr`: standard error, too.
+    pub stderr: bool,
+    /// `use_journal`: systemd's journal by its own protocol, too.
+    pub journal: bool,
+    /// `use_json`: lines of JSON.
+    pub json: bool,
     /// `debug`.
     pub debug: bool,
 }

@@ -45,7 +45,7 @@ impl Owner {
         let user = user.ok_or_else(|| Error::guest(format!("there is no account '{name}' on this guest: is the datastore installed?")))?;
         let gid = Group::from_name(name).ok().flatten().map_or(user.gid, |group| group.gid);
         let (uid, gid, tree) = (user.uid.as_raw(), gid.as_raw(), path.to_owned());
-        let work = tokio::task::spawn_blocking(move || if is_owned(&tree, uid, gid)? { Ok(()) } else { chown_tree(&tree, uid, gid) });
+        let work = crate::op::spawn_blocking(move || if is_owned(&tree, uid, gid)? { Ok(()) } else { chown_tree(&tree, uid, gid) });
         let done = work.await.map_err(|error| Error::guest(format!("giving {path} to {name} broke off: {error}")))?;
         done.action(format!("give {path} to {name}"))
     }

@@ -133,7 +133,7 @@ impl RestoreRunner for Restoring {
         self.owner.take(op, &self.directory).await?;
         let Some(instance) = &self.instance else { return Ok(()) };
         // What the marker's absence promises must be on the disk first.
-        let synced = tokio::task::spawn_blocking(nix::unistd::sync).await;
+        let synced = crate::op::spawn_blocking(nix::unistd::sync).await;
         synced.map_err(|error| Error::guest(format!("writing the restored files to the disk broke off: {error}")))?;
         instance.marker.forget()
     }

@@ -8,6 +8,8 @@ use serde_json::{Map, Value};
 pub struct RequestContext {
     /// `request_id`, for logs.
     pub request_id: Option<String>,
+    /// `global_request_id`: the request of another service that this one is a part of, for logs.
+    pub global_request_id: Option<String>,
     /// Tenant: the first of `project_id`, `tenant`, `project` that is not null.
     pub tenant: Option<String>,
     /// `user`.
@@ -38,6 +40,7 @@ impl RequestContext {
         let text = |key: &str| raw.get(key).and_then(Value::as_str).map(str::to_owned);
         RequestContext {
             request_id: text("request_id"),
+            global_request_id: text("global_request_id"),
             tenant: text("project_id").or_else(|| text("tenant")).or_else(|| text("project")),
             user: text("user"),
             auth_token: text("auth_token").map(SecretString::from),

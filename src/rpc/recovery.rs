@@ -1,5 +1,7 @@
 //! What the agent's last life left open is taken up before anything new.
 
+use tracing::Instrument;
+
 use super::dispatch::Answer;
 use super::envelope;
 use super::method::Lane;
@@ -9,6 +11,7 @@ use super::server::{Opened, RpcServer};
 use super::work::{Accepted, KeepAlive};
 use crate::error::Error;
 use crate::journal::{Found, Left};
+use crate::telemetry;
 
 impl RpcServer {
     /// Tells what was not told, runs what was not begun, and of what was begun runs again what does no harm and reports the rest. Everything
@@ -50,19 +53,21 @@ impl RpcServer {
             Ok((request, context)) => {
                 let in_time = reply_to.is_none() || entry.expires_after.is_some();
                 let again = self.desk.dispatcher.resumes(&request, stage, in_time);
+                let span = telemetry::of_request(request.method(), &context);
                 let accepted = Accepted {
                     request,
                     context,
-                    keep_alive: KeepAlive::start(&self.desk.outbox, reply_to.as_ref(), timeout),
+                    keep_alive: span.in_scope(|| KeepAlive::start(&self.desk.outbox, reply_to.as_ref(), timeout)),
                     reply_to,
                     ticket: Some(ticket),
                     deadline: entry.expires_after.map(|seconds| entry.received + seconds),
                     recovered: Some(stage),
+                    span: span.clone(),
                 };
                 if again {
                     self.submit(accepted);
                 } else {
-                    self.lanes.submit(accepted.request.properties().lane, self.desk.clone().report(accepted));
+                    self.lanes.submit(accepted.request.properties().lane, self.desk.clone().report(accepted).instrument(span));
                 }
             }
             Err(error) => {

@@ -37,6 +37,7 @@ use crate::journal::{self, Entry, Journal, Ticket};
 use crate::model::RequestContext;
 use crate::op::Op;
 use crate::release::{self, ReleaseTracker};
+use crate::telemetry;
 
 /// A message taken apart: envelope, arguments and context in the clear.
 pub(super) struct Opened {
@@ -317,7 +318,8 @@ impl RpcServer {
                 Some(Understood { delivery, incoming, request, context, key, entry, deadline })
             }
             Err(error) => {
-                self.refuse(&delivery, (error, incoming)).await;
+                let span = telemetry::of_request(&incoming.method, &context);
+                self.refuse(&delivery, (error, incoming)).instrument(span).await;
                 None
             }
         }
@@ -344,15 +346,9 @@ impl RpcServer {
     fn hand_over(&self, understood: Understood, ticket: Option<Ticket>) {
         let Understood { incoming, request, context, key, deadline, .. } = understood;
         let reply_to = ReplyTo::of(&incoming, key);
-        self.submit(Accepted {
-            request,
-            context,
-            keep_alive: KeepAlive::start(&self.desk.outbox, reply_to.as_ref(), incoming.call_monitor_timeout),
-            reply_to,
-            ticket,
-            deadline,
-            recovered: None,
-        });
+        let span = telemetry::of_request(request.method(), &context);
+        let keep_alive = span.in_scope(|| KeepAlive::start(&self.desk.outbox, reply_to.as_ref(), incoming.call_monitor_timeout));
+        self.submit(Accepted { request, context, keep_alive, reply_to, ticket, deadline, recovered: None, span });
     }
 
     fn decode(&self, incoming: &Incoming, args: Map<String, Value>) -> Result<Request> {
@@ -413,12 +409,7 @@ impl RpcServer {
     }
 
     pub(super) fn submit(&self, accepted: Accepted) {
-        let lane = accepted.request.properties().lane;
-        let span = tracing::info_span!(
-            "rpc",
-            method = accepted.request.method(),
-            request_id = accepted.context.request_id.as_deref().unwrap_or("-")
-        );
+        let (lane, span) = (accepted.request.properties().lane, accepted.span.clone());
         self.lanes.submit(lane, self.desk.clone().run(accepted).instrument(span));
     }
 }

@@ -7,7 +7,7 @@ use futures_util::FutureExt;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
-use tracing::Instrument;
+use tracing::Span;
 
 use super::dispatch::{Answer, Dispatcher};
 use super::method::{Lane, Method, Resume};
@@ -42,6 +42,8 @@ pub(super) struct Accepted {
     pub(super) deadline: Option<f64>,
     /// How far the agent's last life had come with it.
     pub(super) recovered: Option<Stage>,
+    /// What is logged on its behalf is logged in it.
+    pub(super) span: Span,
 }
 
 impl Accepted {
@@ -80,7 +82,7 @@ impl Desk {
         // A backup may take hours, and nothing is lost when it is given up at once: it is told of before the agent ends.
         let _given_up = (resume == Resume::Undo).then(|| {
             let (stop, cancel) = (self.stop.clone(), op.cancel.clone());
-            AbortOnDropHandle::new(tokio::spawn(async move {
+            AbortOnDropHandle::new(crate::op::spawn(async move {
                 stop.cancelled().await;
                 cancel.cancel();
             }))
@@ -166,7 +168,7 @@ impl KeepAlive {
                 }
             }
         };
-        KeepAlive(Some(tokio::spawn(sending.in_current_span())))
+        KeepAlive(Some(crate::op::spawn(sending)))
     }
 
     async fn end(mut self) {

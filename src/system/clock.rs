@@ -20,6 +20,18 @@ impl Utc {
         Utc { since_epoch: Duration::from_secs(seconds) }
     }
 
+    /// Seconds since the beginning of 1970.
+    pub fn seconds(self) -> f64 {
+        self.since_epoch.as_secs_f64()
+    }
+
+    /// `2026-11-25 13:24:01.000`.
+    pub fn milliseconds(self) -> String {
+        let mut text = self.to_string();
+        text.truncate(text.len() - 3);
+        text
+    }
+
     /// `2026-11-25T13:24:01.000007`: `isoformat()`, and what oslo.serialization makes of a `datetime`.
     pub fn iso(self) -> String {
         self.to_string().replacen(' ', "T", 1)
@@ -65,5 +77,6 @@ mod tests {
         }
         let fraction = Utc { since_epoch: Duration::new(1_795_389_021, 7_999) };
         assert_eq!(fraction.iso(), "2026-11-22T23:10:21.000007");
+        assert_eq!(fraction.milliseconds(), "2026-11-22 23:10:21.000");
     }
 }

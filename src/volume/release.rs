@@ -77,7 +77,7 @@ impl Volume {
 
 /// Who has the device mounted out of the agent's sight, as a clause; empty when nobody.
 async fn in_other_namespaces(device: DeviceNumber) -> String {
-    let programs = tokio::task::spawn_blocking(move || holders::other_namespaces(device)).await.unwrap_or_default();
+    let programs = crate::op::spawn_blocking(move || holders::other_namespaces(device)).await.unwrap_or_default();
     if programs.is_empty() { String::new() } else { format!("{programs} still has the volume mounted for itself") }
 }
 
@@ -86,6 +86,6 @@ async fn in_the_way(mount: Mount) -> Result<String> {
     if let Some(below) = mounts::below(&mount.point)? {
         return Ok(format!("; {} is mounted below it, at {}", below.source, below.point));
     }
-    let holders = tokio::task::spawn_blocking(move || holders::describe(mount.device)).await.unwrap_or_default();
+    let holders = crate::op::spawn_blocking(move || holders::describe(mount.device)).await.unwrap_or_default();
     Ok(if holders.is_empty() { String::new() } else { format!("; in use by {holders}") })
 }

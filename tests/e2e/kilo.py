@@ -109,7 +109,7 @@ def refuses_to_follow(old: OldServer) -> bool:
 
 
 def begins_a_backup(old: OldServer) -> bool:
-    return 'rpc{method="create_backup"' in old.server.guest.agent_log()
+    return 'method="create_backup"' in old.server.guest.agent_log()
 
 
 # In an order in which each finds what it needs. Methods that stop or prepare the database have tests of their own.

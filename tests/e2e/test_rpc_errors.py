@@ -176,7 +176,7 @@ def test_errors_are_logged_once(plain: Server, peer: OsloPeer) -> None:
         peer.call(plain.instance.id, "brew_tea_and_log_it", None)
     wait_until("the log line", lambda: "brew_tea_and_log_it" in plain.guest.agent_log(), 10)
     lines = [line for line in plain.guest.agent_log().splitlines() if "brew_tea_and_log_it" in line]
-    bad = [line for line in lines if " ERROR " in line or " WARN " in line]
+    bad = [line for line in lines if " ERROR " in line or " WARNING " in line]
     assert len(bad) <= 1, lines
 
 

@@ -136,8 +136,12 @@ impl Guest {
     }
 
     pub(crate) fn terminate(&self) {
+        self.signal(nix::sys::signal::Signal::SIGTERM);
+    }
+
+    pub(crate) fn signal(&self, signal: nix::sys::signal::Signal) {
         let pid = self.agent.lock().unwrap().as_ref().unwrap().id();
-        nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid.cast_signed()), nix::sys::signal::Signal::SIGTERM).unwrap();
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid.cast_signed()), signal).unwrap();
     }
 
     /// Whether it has ended.
@@ -161,7 +165,7 @@ impl Guest {
     }
 
     pub(crate) async fn consuming(&self, times: usize) {
-        self.logged("INFO consuming", times).await;
+        self.logged("consuming queue=", times).await;
     }
 
     /// Waits until the journal holds `count` files whose names end so.

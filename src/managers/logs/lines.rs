@@ -151,7 +151,7 @@ impl LogFile {
     pub(super) fn stream(&self, piece: &Piece) -> ByteStream {
         let (sender, stream) = byte_stream(BUFFERS);
         let (log, from, end) = (self.clone(), piece.offset, piece.end());
-        tokio::task::spawn_blocking(move || log.pass_on(from, end, &sender));
+        crate::op::spawn_blocking(move || log.pass_on(from, end, &sender));
         stream
     }
 

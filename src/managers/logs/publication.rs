@@ -92,7 +92,7 @@ impl<'a> Publication<'a> {
     async fn next_piece(&self, op: &Op, file: &LogFile, offset: u64) -> Result<Option<Piece>> {
         let (file, limit) = (file.clone(), self.settings.guest_log.limit);
         let action = "look for lines of the log";
-        let scan = tokio::task::spawn_blocking(move || file.piece(offset, limit));
+        let scan = crate::op::spawn_blocking(move || file.piece(offset, limit));
         op.until_cancelled(action, scan).await?.map_err(|error| Error::guest(format!("failed to {action}: {error}")))?
     }
 

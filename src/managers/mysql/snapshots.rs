@@ -78,7 +78,7 @@ impl VolumeSnapshots for Snapshots {
         }
         let (ready, is_held) = oneshot::channel();
         let (release, released) = oneshot::channel();
-        let hold = Hold { release, ended: tokio::spawn(self.keeper().keep(op.clone(), ready, released)) };
+        let hold = Hold { release, ended: crate::op::spawn(self.keeper().keep(op.clone(), ready, released)) };
         let Ok(place) = is_held.await else {
             return Err(hold.end().await.err().unwrap_or_else(|| Error::guest("the database could not be held still")));
         };

@@ -85,7 +85,7 @@ impl Following {
             return Err(error).action("copy the data of the source");
         }
         // What the exchange promises must be on the disk first.
-        let synced = tokio::task::spawn_blocking(nix::unistd::sync).await;
+        let synced = crate::op::spawn_blocking(nix::unistd::sync).await;
         synced.map_err(|error| Error::guest(format!("writing the copied files to the disk broke off: {error}")))?;
         let exchanged = renameat2(AT_FDCWD, incoming.as_std_path(), AT_FDCWD, data.as_std_path(), RenameFlags::RENAME_EXCHANGE);
         exchanged.map_err(std::io::Error::from).action(format!("put {incoming} in the place of {data}"))?;

@@ -111,7 +111,7 @@ pub(super) async fn convert(op: &Op, program: &ServerProgram, owner: &Owner, dat
     run(op, program, upgrade, DEADLINE).await.action(format!(
         "upgrade the data from PostgreSQL {made_by} (they are where they were: repair what the program names, or go back to the image of before)"
     ))?;
-    tokio::task::spawn_blocking(nix::unistd::sync)
+    crate::op::spawn_blocking(nix::unistd::sync)
         .await
         .map_err(|error| Error::guest(format!("writing the new data to the disk broke off: {error}")))?;
     files::rename(&into, &made)?;

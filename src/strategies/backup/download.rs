@@ -47,7 +47,7 @@ pub async fn download(
     let wanted = content.clone();
     decode::start(fetched, how.key, content)?;
     let mut fetch = Fetch { op: op.clone(), storage, retry: how.retry, to, progress };
-    tokio::spawn(async move {
+    crate::op::spawn(async move {
         tokio::select! {
             // Cancel-safe: nobody wants the content any more.
             () = wanted.closed() => {}

@@ -77,7 +77,7 @@ fn start(reader: Pin<Box<dyn AsyncRead + Send>>, how: Encoding, progress: Arc<Pr
     let assembler = Assembler::new(how, output.clone())?;
     spawn_low("backup-encode", move || assembler.run(ordered))?;
     let reading = Reading { reader, jobs, order, progress };
-    tokio::spawn(reading.run(output.clone()));
+    crate::op::spawn(reading.run(output.clone()));
     Ok(())
 }
 

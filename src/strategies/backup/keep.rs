@@ -85,7 +85,7 @@ impl Kept {
             Store::Lost => return Ok(None),
             Store::Memory(pieces) => {
                 let pieces = pieces.clone();
-                tokio::spawn(async move {
+                crate::op::spawn(async move {
                     for piece in pieces {
                         if sender.send(Ok(piece)).await.is_err() {
                             return;

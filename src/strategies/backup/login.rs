@@ -5,6 +5,7 @@ use std::sync::Arc;
 use camino::{Utf8Path, Utf8PathBuf};
 use secrecy::{ExposeSecret, SecretString};
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 
 use crate::error::{Result, ResultExt};
 use crate::op::Op;
@@ -52,11 +53,12 @@ impl Drop for ToolLogin {
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
         if self.is_copy {
             let (service, remove) = (Arc::clone(&self.service), CommandSpec::new("rm").args(["-f", "--", self.path.as_str()]));
-            runtime.spawn(async move {
+            let removal = async move {
                 if let Err(error) = service.exec(&Op::internal(CancellationToken::new()), remove).await {
                     tracing::warn!(%error, "failed to remove the password file of a backup tool from the container");
                 }
-            });
+            };
+            runtime.spawn(removal.in_current_span());
         }
     }
 }

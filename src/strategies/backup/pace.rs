@@ -99,7 +99,7 @@ impl Pace {
         }
         pace.set(limits.now(before.unwrap_or_default()));
         let followed = pace.clone();
-        let following = AbortOnDropHandle::new(tokio::spawn(async move {
+        let following = AbortOnDropHandle::new(crate::op::spawn(async move {
             while limits.in_use.is_some() {
                 tokio::time::sleep(LOOK).await;
                 let in_use = look(&op, &mut *usage, before).await;

@@ -8,6 +8,9 @@ const NICER: i32 = 19;
 
 /// A thread of its own. It gets no handle: it ends with the queues it works on.
 pub(super) fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<()> {
+    // What it logs is of the operation that began it.
+    let span = tracing::Span::current();
+    let work = move || span.in_scope(work);
     std::thread::Builder::new().name(name.to_owned()).spawn(work).action(format!("start the thread {name}")).map(drop)
 }
 

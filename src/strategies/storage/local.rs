@@ -229,7 +229,7 @@ impl Storage for LocalStorage {
         file.seek(SeekFrom::Start(offset)).await.action(&action)?;
         let (sender, stream) = byte_stream(BUFFERS);
         let (op, left) = (op.clone(), part.size.saturating_sub(offset));
-        tokio::spawn(async move {
+        crate::op::spawn(async move {
             if let Ok(Err(error)) | Err(error) = op.until_cancelled(&action, pass_on(&action, file, left, &sender)).await {
                 // A reader that has gone needs no error.
                 drop(sender.send(Err(error)).await);

@@ -63,7 +63,7 @@ pub async fn snapshot(op: &Op, socket: &Utf8Path, password: Option<&SecretString
     let late = |_| Error::Timeout { action: "wait for the server's snapshot".into(), after: BEGIN_DEADLINE, detail: String::new() };
     let framing = op.until_cancelled("wait for the server's snapshot", waiting).await?.map_err(late)??;
     let (reader, writer) = tokio::io::duplex(BUFFER);
-    let finish = AbortOnDropHandle::new(tokio::spawn(transfer(stream, writer, framing)));
+    let finish = AbortOnDropHandle::new(crate::op::spawn(transfer(stream, writer, framing)));
     Ok(Snapshot { reader, finish })
 }
 

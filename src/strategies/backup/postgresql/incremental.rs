@@ -165,7 +165,7 @@ impl BackupRunner for PgBaseBackupIncremental {
         };
         let names = piece.files.join("\n") + "\n";
         // When it cannot be written the program has ended, and says why.
-        tokio::spawn(async move { input.write_all(names.as_bytes()).await });
+        crate::op::spawn(async move { input.write_all(names.as_bytes()).await });
         let (op, kept, location) = (op.clone(), self.kept(), parent.location.clone());
         let finish = async move {
             running.finish(&op).await?;

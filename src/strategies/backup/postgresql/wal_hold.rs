@@ -29,7 +29,7 @@ impl WalHold {
         let (ready, made) = oneshot::channel();
         let (held, released) = oneshot::channel::<()>();
         let (op, client, name) = (op.clone(), Arc::clone(client), name(id));
-        tokio::spawn(async move {
+        crate::op::spawn(async move {
             let slot = async {
                 let session = client.session(&op).await?;
                 // The parameter came with PostgreSQL 14: whoever sets it must not end this session.

@@ -105,7 +105,7 @@ impl Stream for Upload {
 pub(super) fn download(op: &Op, action: String, response: Response, expected: u64, idle: Duration) -> ByteStream {
     let (sender, stream) = byte_stream(BUFFERS);
     let op = op.clone();
-    tokio::spawn(async move {
+    crate::op::spawn(async move {
         if let Err(error) = pass_on(&op, &action, response, expected, idle, &sender).await {
             // A reader that has gone needs no error.
             drop(sender.send(Err(error)).await);
