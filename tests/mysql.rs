@@ -7,6 +7,8 @@
 
 #[path = "datastore/harness.rs"]
 mod harness;
+#[path = "datastore/hostile.rs"]
+mod hostile;
 #[path = "mysql/identity.rs"]
 mod identity;
 #[path = "datastore/ports.rs"]

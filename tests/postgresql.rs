@@ -4,6 +4,8 @@
 
 #[path = "datastore/harness.rs"]
 mod harness;
+#[path = "datastore/hostile.rs"]
+mod hostile;
 #[path = "mysql/identity.rs"]
 mod identity;
 #[path = "datastore/ports.rs"]
@@ -25,6 +27,8 @@ mod incremental;
 mod logs;
 #[path = "postgresql/prepare.rs"]
 mod prepare;
+#[path = "postgresql/quoting.rs"]
+mod quoting;
 #[path = "postgresql/replication.rs"]
 mod replication;
 #[path = "postgresql/upgrade.rs"]

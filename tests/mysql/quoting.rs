@@ -1,38 +1,9 @@
 //! What is quoted comes back from the server as it was, whatever it holds.
 
-use proptest::prelude::*;
-use proptest::strategy::ValueTree;
-use proptest::test_runner::TestRunner;
 use trove_guestagent::managers::mysql::{Ident, SqlText};
 
+use crate::hostile::{CASES, hostile, samples};
 use crate::support::on_both;
-
-const CASES: usize = 1500;
-
-/// Values of a strategy, the same at every run.
-fn samples<S: Strategy>(strategy: S) -> Vec<S::Value> {
-    let mut runner = TestRunner::deterministic();
-    (0..CASES).map(|_| strategy.new_tree(&mut runner).unwrap().current()).collect()
-}
-
-fn hostile() -> impl Strategy<Value = String> {
-    let part = prop_oneof![
-        Just("'".to_owned()),
-        Just("\"".to_owned()),
-        Just("`".to_owned()),
-        Just("\\".to_owned()),
-        Just("\0".to_owned()),
-        Just("\u{1a}".to_owned()),
-        Just("\n".to_owned()),
-        Just("-- ".to_owned()),
-        Just("%_".to_owned()),
-        Just("😀".to_owned()),
-        Just("\u{202e}".to_owned()),
-        any::<String>(),
-        any::<char>().prop_map(String::from),
-    ];
-    proptest::collection::vec(part, 0..12).prop_map(|parts| parts.concat())
-}
 
 #[test]
 fn every_string_comes_back() {
