@@ -43,6 +43,8 @@ class Source:
 NEWER_MARIADB = Source("mariadb-10.11", "trixie", "mariadb-server")
 # No base root has it; this one is of its suite.
 VALKEY = Source("mysql-9.7", "sid", "valkey-server")
+POSTGRESQL_17 = Source("mariadb-11.8", "trixie", "postgresql-17")
+POSTGRESQL_18 = Source("mysql-9.7", "sid", "postgresql-18")
 
 
 def ensure(session: Session, source: Source) -> Path:
@@ -92,7 +94,7 @@ def main(arguments: list[str]) -> None:
     if arguments != ["ensure"]:
         raise SystemExit(__doc__)
     with Session() as session:
-        for source in (NEWER_MARIADB, VALKEY):
+        for source in (NEWER_MARIADB, VALKEY, POSTGRESQL_18):
             print(ensure(session, source))
 
 

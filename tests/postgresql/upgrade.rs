@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use camino::Utf8Path;
+use camino::{Utf8Path, Utf8PathBuf};
 use serde_json::json;
 use trove_guestagent::managers::DatastoreManager;
 use trove_guestagent::managers::tls::{Container, flow};
@@ -20,7 +20,7 @@ fn overrides() -> Overrides {
 }
 
 /// No volume of its own: the directory stays mounted.
-fn no_volume(guest: &Guest) -> Volume {
+pub(crate) fn no_volume(guest: &Guest) -> Volume {
     Volume::new("/dev/trove-none", &guest.settings.volume, Arc::new(SystemCommands))
 }
 
@@ -40,7 +40,7 @@ async fn filled(name: &str) -> Guest {
 }
 
 /// The same volume on a root disk with nothing of the instance on it. The agent of the old one has ended.
-async fn moved(guest: Guest) -> Guest {
+pub(crate) async fn moved(guest: Guest) -> Guest {
     guest.manager.stop(&guest.op).await.unwrap();
     std::fs::remove_dir_all(guest.dir.join("etc")).unwrap();
     std::fs::remove_dir_all(guest.dir.join("state")).unwrap();
@@ -99,6 +99,60 @@ fn what_was_saved_on_the_volume_is_taken_back_and_data_of_other_versions_are_ref
         assert_eq!(std::fs::read_to_string(guest.dir.join("state/os_admin.pgpass")).unwrap(), password);
         let installed = upgrades.installed(&guest.op).await.unwrap();
         assert_eq!(installed.to_string().split('.').next().unwrap(), format!("PostgreSQL {}", here.trim()));
+        guest.remove().await;
+    });
+}
+
+/// Where a version's programs are, as long as they are not on the root disk.
+struct NotInstalled(Utf8PathBuf);
+
+impl NotInstalled {
+    /// Takes the newest version away, when there are two; in a root that is made for it and thrown away.
+    fn newest() -> NotInstalled {
+        assert!(std::env::var_os("TROVE_TEST_IN_ROOT").is_some(), "this machine's own programs are not moved: python -m bench.in_root");
+        let directories = Utf8Path::new("/usr/lib/postgresql").read_dir_utf8().unwrap().map(|entry| entry.unwrap().into_path());
+        let mut versions: Vec<(u16, Utf8PathBuf)> =
+            directories.filter_map(|path| Some((path.file_name()?.parse().ok()?, path.clone()))).collect();
+        versions.sort();
+        assert_eq!(versions.len(), 2, "{versions:?}");
+        let (_, newest) = versions.pop().unwrap();
+        std::fs::rename(&newest, newest.with_extension("aside")).unwrap();
+        NotInstalled(newest)
+    }
+}
+
+impl Drop for NotInstalled {
+    fn drop(&mut self) {
+        std::fs::rename(self.0.with_extension("aside"), &self.0).unwrap();
+    }
+}
+
+#[test]
+#[ignore = "it takes programs of two versions: dev/test runs it in a root that has them"]
+fn data_of_an_older_major_version_become_this_ones() {
+    run(async {
+        let newer = NotInstalled::newest();
+        let guest = filled("major").await;
+        let version = |guest: &Guest| std::fs::read_to_string(guest.dir.join("mnt/data/pgdata/PG_VERSION")).unwrap();
+        let (old, checksums) = (version(&guest), guest.parameter("data_checksums").await);
+        let guest = moved(guest).await;
+        drop(newer);
+        let (upgrades, volume) = (guest.manager.upgrades().unwrap(), no_volume(&guest));
+        for _ in 0..2 {
+            upgrade::rebuild(&guest.op, &guest.manager, upgrades, &volume, Some(&guest.base("")), Some(&overrides())).await.unwrap();
+            assert_whole(&guest).await;
+        }
+        let installed = upgrades.installed(&guest.op).await.unwrap().to_string();
+        assert_ne!(version(&guest), old);
+        assert!(installed.starts_with(&format!("PostgreSQL {}.", version(&guest).trim())), "{installed}");
+        assert_eq!(guest.parameter("data_checksums").await, checksums);
+        let analyzed = guest.as_user("ann", "planted-ann", "shop", "SELECT reltuples FROM pg_class WHERE relname = 't'").await.unwrap();
+        assert_eq!(analyzed, ["1"]);
+        for name in [".trove-new-major", ".trove-made-major", ".trove-old-major"] {
+            assert!(!guest.dir.join("mnt/data").join(name).exists(), "{name}");
+        }
+        guest.as_user("ann", "planted-ann", "shop", "INSERT INTO t VALUES (8)").await.unwrap();
+        assert!(!logged().contains("planted-ann"));
         guest.remove().await;
     });
 }
