@@ -101,6 +101,14 @@ pub trait DatastoreManager: Send + Sync + fmt::Debug {
         Ok(())
     }
 
+    /// The volume has grown under the running server (`resize_fs` with `online`): what depends on its size follows. [`Self::start`] does it for others.
+    ///
+    /// # Errors
+    /// Those of writing a configuration.
+    async fn volume_grown(&self, _op: &Op) -> Result<()> {
+        Ok(())
+    }
+
     /// `start_db_with_conf_changes`: a new base configuration, then start (flavor resize).
     ///
     /// # Errors

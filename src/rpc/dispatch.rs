@@ -436,7 +436,8 @@ impl Dispatcher {
 
     async fn resize_volume(&self, op: &Op, args: VolumeArgs) -> Result<()> {
         let (volume, mount_point) = self.volume(args.device_path, args.mount_point);
-        volume.of_mount_point(op, &mount_point).await?.resize(op, args.online).await
+        volume.of_mount_point(op, &mount_point).await?.resize(op, args.online).await?;
+        if args.online { self.manager.volume_grown(op).await } else { Ok(()) }
     }
 
     /// Sees to it that the volume is there before the server starts: the task manager asks for a restart also where it has given up between

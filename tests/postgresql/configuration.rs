@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 use trove_guestagent::managers::{ConfigGroups, DatastoreManager};
 use trove_guestagent::model::{Overrides, ServiceStatus};
+use trove_guestagent::system::postgresql::SqlText;
 
 use crate::support::{Guest, run};
 
@@ -131,6 +132,35 @@ fn parameters_of_other_versions_in_a_base_are_left_out() {
                 && text.matches("include_dir").count() == 1,
             "{text}"
         );
+        guest.remove().await;
+    });
+}
+
+#[test]
+fn what_slots_keep_of_the_log_follows_the_size_of_the_volume() {
+    run(async {
+        let guest = Guest::prepared("volume", "").await;
+        let (bound, file) = ("max_slot_wal_keep_size", guest.dir.join("etc/conf.d/10-system-005-kept-log.conf"));
+        let of_this_volume = guest.parameter(bound).await;
+        assert_ne!(of_this_volume, "-1");
+        // As written on a smaller one.
+        let smaller = async || {
+            std::fs::write(&file, "max_slot_wal_keep_size = '65MB'\n").unwrap();
+            guest.rows(&SqlText::new("SELECT pg_reload_conf()")).await;
+        };
+        smaller().await;
+        let pid = guest.pid().await;
+        guest.manager.volume_grown(&guest.op).await.unwrap();
+        assert_eq!((guest.parameter(bound).await, guest.pid().await), (of_this_volume.clone(), pid));
+        smaller().await;
+        restart(&guest).await;
+        assert_eq!(guest.parameter(bound).await, of_this_volume);
+        // A user's own value is the user's.
+        let group = values(json!({"max_slot_wal_keep_size": "70MB"}));
+        groups(&guest).update(&guest.op, &group, false).await.unwrap();
+        restart(&guest).await;
+        guest.manager.volume_grown(&guest.op).await.unwrap();
+        assert_eq!(guest.parameter(bound).await, "70MB");
         guest.remove().await;
     });
 }

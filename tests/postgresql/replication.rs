@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use trove_guestagent::managers::backup::Finished;
 use trove_guestagent::managers::prepare::{self, PrepareEnv};
-use trove_guestagent::managers::{DatastoreManager, replication};
+use trove_guestagent::managers::{DatastoreManager, replication, upgrade};
 use trove_guestagent::model::{LastTxn, PrepareRequest, Release, ReplicaInfo, ServiceStatus};
 use trove_guestagent::strategies::replication::ReplicationStrategy;
 use trove_guestagent::system::command::SystemCommands;
@@ -18,6 +18,7 @@ use trove_guestagent::system::postgresql::SqlText;
 
 use crate::backup::{ID, back_up, beside, source};
 use crate::support::{Guest, NoPackages, logged, run, user};
+use crate::upgrade::{moved, no_volume};
 
 const SUM: &str = "SELECT count(*) || ' ' || md5(string_agg(i || w, ',' ORDER BY i)) FROM t";
 
@@ -461,6 +462,33 @@ fn a_replica_that_fell_behind_is_told_apart_and_made_anew() {
         behind.until(ServiceStatus::Running).await;
         assert!(!behind.dir.join("mnt/data/.trove-incoming").exists() && !behind.dir.join("state/restoring").exists());
         for guest in [behind, first] {
+            guest.remove().await;
+        }
+    });
+}
+
+#[test]
+fn a_rebuilt_replica_goes_on_following() {
+    run(async {
+        let (first, load) = loaded("kept").await;
+        strategy(&first).enable_as_source(&first.op, None).await.unwrap();
+        let replica = beside("again", &first);
+        make_replica(&replica, &first, None).await;
+        let replica = moved(replica).await;
+        // The agent's start makes it.
+        std::fs::create_dir(replica.dir.join("state")).unwrap();
+        load.wait_for_more().await;
+        let (base, volume) = (replica.base(""), no_volume(&replica));
+        for _ in 0..2 {
+            upgrade::rebuild(&replica.op, &replica.manager, replica.manager.upgrades().unwrap(), &volume, Some(&base), None).await.unwrap();
+        }
+        load.end().await;
+        equal(&first, &[&replica]).await;
+        secrets_are_kept(&first, &replica);
+        // An instance of its own has nothing to go on with.
+        strategy(&replica).detach(&replica.op, false).await.unwrap();
+        assert!(!replica.dir.join("mnt/.trove-replica").exists());
+        for guest in [replica, first] {
             guest.remove().await;
         }
     });

@@ -15,7 +15,7 @@ use crate::codec::{Document, PostgreSqlConf};
 use crate::config::{ServiceControlKind, TlsMode};
 use crate::error::{Error, Result, ResultExt};
 use crate::managers::Owner;
-use crate::managers::configuration::{COMMON, Group, Layers, Store, Style};
+use crate::managers::configuration::{COMMON, ChangeName, Group, Layers, Store, Style};
 use crate::op::Op;
 use crate::system::files;
 use crate::system::postgresql::Address;
@@ -57,6 +57,11 @@ pub(super) struct Configuration {
     pub(super) program: Arc<ServerProgram>,
     pub(super) owner: Owner,
     pub(super) in_container: bool,
+}
+
+/// The file of what slots may keep. Its number is fixed: operators know it by its name.
+fn kept_log() -> ChangeName {
+    ChangeName { group: Group::SystemBeforeUser, number: 5, id: "kept-log".to_owned() }
 }
 
 /// A parameter that belongs to the agent.
@@ -164,7 +169,7 @@ impl Configuration {
         if !contents.trim().is_empty() {
             after.base = PostgreSqlConf::parse(contents);
         }
-        self.bound_kept_log(op, &mut after.base).await?;
+        self.bound_kept_log(op, &mut after).await?;
         after.base = including(&after.base, &self.layout.override_dir());
         after.set_change(Group::System, COMMON, self.system_layer(&after.base)?);
         self.leave_unknown_out(op, &mut after).await?;
@@ -197,15 +202,37 @@ impl Configuration {
         Ok(())
     }
 
-    /// Slots keep the log for incremental backups and replicas; unless somebody has said how much, they keep no more than a part of the volume.
-    async fn bound_kept_log(&self, op: &Op, base: &mut PostgreSqlConf) -> Result<()> {
-        if base.get(&[KEPT_LOG]).is_some() || self.program.version(op).await?.0 < BOUNDS_SLOTS {
+    /// Slots keep the log for incremental backups and replicas; unless somebody has said how much, they keep no more than a part of the volume. A group wins over that.
+    async fn bound_kept_log(&self, op: &Op, layers: &mut Conf) -> Result<()> {
+        let name = kept_log();
+        layers.remove_change(name.group, &name.id);
+        if layers.base.get(&[KEPT_LOG]).is_some() || self.program.version(op).await?.0 < BOUNDS_SLOTS {
             return Ok(());
         }
         let volume = self.layout.mount_point.ancestors().find(|path| path.exists()).unwrap_or(Utf8Path::new("/"));
         let stats = volume::filesystem_stats(volume)?;
         let size = (stats.size() / KEPT_PART).max(LEAST_KEPT) >> 20;
-        base.set(&[KEPT_LOG], &json!(format!("{size}MB")))
+        let mut document = PostgreSqlConf::parse("");
+        document.set(&[KEPT_LOG], &json!(format!("{size}MB")))?;
+        layers.place_change(&name, document);
+        Ok(())
+    }
+
+    /// The same for a volume that has another size than when the configuration was written. True when that changes something.
+    ///
+    /// # Errors
+    /// A file cannot be read or written, or the volume cannot be looked at.
+    pub(super) async fn fit_to_volume(&self, op: &Op) -> Result<bool> {
+        if !self.layout.main_file().is_file() {
+            return Ok(false);
+        }
+        let before = self.read()?;
+        let mut after = before.clone();
+        self.bound_kept_log(op, &mut after).await?;
+        if before == after {
+            return Ok(false);
+        }
+        self.write(op, &before, &after).await.map(|()| true)
     }
 
     fn system_layer(&self, base: &PostgreSqlConf) -> Result<PostgreSqlConf> {

@@ -165,6 +165,10 @@ impl PostgreSqlManager {
         &self.program
     }
 
+    pub(super) fn roles(&self) -> &Roles {
+        &self.roles
+    }
+
     pub(super) fn client_tls(&self) -> &Tls {
         &self.tls
     }
@@ -316,7 +320,15 @@ impl DatastoreManager for PostgreSqlManager {
 
     async fn start(&self, op: &Op) -> Result<()> {
         self.half_restored().refuse()?;
+        self.configuration.fit_to_volume(op).await.action("fit the configuration to the volume")?;
         self.lifecycle.start(op).await
+    }
+
+    async fn volume_grown(&self, op: &Op) -> Result<()> {
+        if self.configuration.fit_to_volume(op).await? {
+            self.groups.change_own(op, |_| ()).await?;
+        }
+        Ok(())
     }
 
     async fn stop(&self, op: &Op) -> Result<()> {

@@ -24,10 +24,12 @@ use crate::system::service::{ServiceControl, UnitState};
 use crate::system::{address, files};
 use crate::volume::filesystem_stats;
 
-/// Part of the volume that a source may fill with log that its replicas have not fetched yet.
-const SPARE: u64 = 4;
-/// The least of that, MiB: a few files of the log.
-const LEAST_SPARE: u64 = 128;
+/// Part of the volume that a source may fill with log that nobody has asked for.
+const KEPT: u64 = 16;
+/// The least of that, MiB: two files of the log.
+const LEAST_KEPT: u64 = 32;
+/// On the volume, for root alone: files of a replica that a new root disk does not have, the agent's account among them, which is the source's.
+const KEPT_ROLE: &str = ".trove-replica";
 /// What says whom a replica follows.
 const WHOM: [&str; 2] = ["primary_conninfo", "primary_slot_name"];
 
@@ -106,6 +108,7 @@ impl Roles {
     pub(super) async fn begin(&self, op: &Op, is_to_follow: bool) -> Result<()> {
         files::remove(&self.memory_file())?;
         files::remove(&self.password_file())?;
+        files::remove_tree(&self.kept_role())?;
         if !is_to_follow {
             return Ok(());
         }
@@ -115,6 +118,35 @@ impl Roles {
 
     fn password_file(&self) -> Utf8PathBuf {
         self.configuration.layout.config_dir().join("replication.pgpass")
+    }
+
+    fn kept_role(&self) -> Utf8PathBuf {
+        self.configuration.layout.mount_point.join(KEPT_ROLE)
+    }
+
+    /// What is kept of a replica, where it belongs.
+    fn files_of_replica(&self) -> [Utf8PathBuf; 4] {
+        let layout = &self.configuration.layout;
+        let role = layout.override_dir().join(change(Role::Replica).stem()).with_extension("conf");
+        [layout.credentials.clone(), self.memory_file(), self.password_file(), role]
+    }
+
+    /// On a new root disk a replica goes on as one: its data say that it is one, and nobody can give it another account of the agent's.
+    ///
+    /// # Errors
+    /// A file cannot be written.
+    pub(super) async fn bring_back(&self, op: &Op) -> Result<()> {
+        let (kept, account) = (self.kept_role(), &self.configuration.layout.credentials);
+        if !self.is_standby() || !kept.is_dir() || account.exists() {
+            return Ok(());
+        }
+        // The agent's account comes last: without it, all are brought back again.
+        for file in self.files_of_replica().iter().rev() {
+            files::copy_file(&kept.join(file.file_name().unwrap_or_default()), file)?;
+        }
+        // Both: of a tree whose first level is right, the rest is left alone.
+        self.data.owner.take(op, &self.configuration.layout.override_dir()).await?;
+        self.data.owner.take(op, &self.configuration.layout.config_dir()).await
     }
 }
 
@@ -144,9 +176,9 @@ impl Host for Roles {
         &self.guest_id
     }
 
-    fn spare_log(&self) -> Result<u64> {
+    fn kept_log(&self) -> Result<u64> {
         let volume = filesystem_stats(&self.configuration.layout.mount_point)?;
-        Ok((volume.size() / SPARE / (1 << 20)).max(LEAST_SPARE))
+        Ok((volume.size() / KEPT / (1 << 20)).max(LEAST_KEPT))
     }
 
     async fn version(&self, op: &Op) -> Result<u16> {
@@ -201,7 +233,11 @@ impl Host for Roles {
         if after.remove_change(Group::System, &change(role).id) {
             self.write(op, &before, &after).await?;
         }
-        if role == Role::Replica { files::remove(&self.password_file()) } else { Ok(()) }
+        if role == Role::Source {
+            return Ok(());
+        }
+        files::remove(&self.password_file())?;
+        files::remove_tree(&self.kept_role())
     }
 
     async fn follow_nobody(&self, op: &Op) -> Result<()> {
@@ -213,7 +249,8 @@ impl Host for Roles {
         }
         let mut after = before.clone();
         after.place_change(&change(Role::Replica), document);
-        self.write(op, &before, &after).await
+        self.write(op, &before, &after).await?;
+        if self.kept_role().is_dir() { self.keep_role() } else { Ok(()) }
     }
 
     fn is_following(&self) -> Result<bool> {
@@ -240,6 +277,12 @@ impl Host for Roles {
         files::write_atomic(&file, format!("*:*:*:{user}:{text}\n").as_bytes(), 0o600, None)?;
         self.data.owner.take(op, &file).await?;
         Ok(file)
+    }
+
+    fn keep_role(&self) -> Result<()> {
+        let kept = self.kept_role();
+        files::ensure_directory(&kept, 0o700, None)?;
+        self.files_of_replica().iter().try_for_each(|file| files::copy_file(file, &kept.join(file.file_name().unwrap_or_default())))
     }
 
     async fn rewind(&self, op: &Op, source: &Conninfo) -> Result<bool> {

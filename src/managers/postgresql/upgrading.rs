@@ -72,8 +72,11 @@ impl Upgrades for PostgreSqlManager {
         if let Some(name) = overrides.file_name() {
             files::copy_tree(&saved.join(name), &overrides)?;
         }
-        if layout.config_dir().is_dir() {
-            self.owner().take(op, &layout.config_dir()).await?;
+        // Both: of a tree whose first level is right, the rest is left alone.
+        for directory in [overrides, layout.config_dir()] {
+            if directory.is_dir() {
+                self.owner().take(op, &directory).await?;
+            }
         }
         match files::read_optional(&saved.join(main.file_name().unwrap_or_default()))? {
             Some(text) => self.reconfigure(op, Some(&text), None).await,
@@ -98,6 +101,7 @@ impl Upgrades for PostgreSqlManager {
         if let Some(made_by) = made_by.filter(|made_by| *made_by < here.0) {
             new_major::convert(op, self.program(), self.owner(), &layout.data_dir, made_by).await?;
         }
+        self.roles().bring_back(op).await.action("bring back how this replica follows")?;
         let is_converted = new_major::has_old(&layout.data_dir);
         self.client_tls().reinstate(op).await?;
         self.service().set_enabled(op, true).await?;

@@ -126,6 +126,7 @@ async fn follow(
     host.ensure_running(op).await?;
     strategy.remember(&Memory { rebuilding: false, ..memory })?;
     wait_until_streaming(strategy, op, &conninfo).await?;
+    host.keep_role()?;
     // Of those who followed this instance when it was a source.
     slots::drop_idle(op, &strategy.session(op).await?, true).await
 }

@@ -62,11 +62,11 @@ pub trait Host: Send + Sync + fmt::Debug {
     /// The instance's id.
     fn guest_id(&self) -> &str;
 
-    /// How much of the log may wait for replicas, in MiB: what the volume can spare.
+    /// How much of the log a source keeps in any case, in MiB: what the volume can spare.
     ///
     /// # Errors
     /// The volume cannot be looked at.
-    fn spare_log(&self) -> Result<u64>;
+    fn kept_log(&self) -> Result<u64>;
 
     /// Major version of the server's programs.
     ///
@@ -148,6 +148,12 @@ pub trait Host: Send + Sync + fmt::Debug {
     /// # Errors
     /// It cannot be written.
     async fn keep_password(&self, op: &Op, user: &str, password: &SecretString) -> Result<Utf8PathBuf>;
+
+    /// Keeps on the volume how this replica follows, for the agent of the next root disk.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    fn keep_role(&self) -> Result<()>;
 
     /// Brings the data of the stopped server back to where they leave those of a source, which they are an older branch of. False when that cannot be done: then nothing
     /// has changed.

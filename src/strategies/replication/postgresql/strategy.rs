@@ -25,8 +25,6 @@ use crate::system::postgresql::{Lsn, Session, SqlText};
 pub(super) const WAIT: Duration = Duration::from_secs(120);
 /// The first version whose replicas change their source without a restart, and whose slots are bounded.
 const FIRST: u16 = 13;
-/// Part of what the volume can spare for the log that a source keeps in any case.
-const KEPT: u64 = 4;
 /// Key of the password of the agent's own account, which a replica has with everything else.
 pub(super) const ADMINISTRATOR: &str = "administrator";
 
@@ -160,9 +158,8 @@ impl ReplicationStrategy for PostgreSqlReplication {
     async fn enable_as_source(&self, op: &Op, config: Option<&Overrides>) -> Result<()> {
         self.require_version(op).await?;
         self.host.ensure_running(op).await?;
-        let spare = self.host.spare_log()?;
-        let (bound, kept) = (json!(format!("{spare}MB")), json!(format!("{}MB", spare / KEPT)));
-        let mut otherwise = vec![("wal_level", json!("replica")), ("hot_standby", json!(true)), ("max_slot_wal_keep_size", bound)];
+        let kept = json!(format!("{}MB", self.host.kept_log()?));
+        let mut otherwise = vec![("wal_level", json!("replica")), ("hot_standby", json!(true))];
         // What it takes to be rewound, should another one have taken its place: everything since its last checkpoint before that.
         otherwise.push(("wal_keep_size", kept));
         let sql = SqlText::new("SELECT current_setting('data_checksums')");
