@@ -79,7 +79,7 @@ install_cargo_tool() {
         cargo install --quiet --locked --debug --version "$version" --root "$root" "$name" </dev/null
     fi
     PATH=$root/bin:$PATH
-    "$name" --version
+    cargo "${name#cargo-}" --version
 }
 
 # Sets VENV to a virtual environment of exactly these requirements, made unless it is there.

@@ -38,7 +38,10 @@ fn completions(mut command: Command, root: &Utf8Path) -> Result<()> {
     for (shell, directory, name) in COMPLETIONS {
         let mut text = Vec::new();
         clap_complete::generate(shell, &mut command, &program, &mut text);
-        write(&root.join(directory), &name.replace("{}", &program), &text)?;
+        // clap_complete 4.6 has two spellings of one name in Bash's script, where the program's own has a dash: no sub-command would be completed.
+        let (wrong, right) = (program.replace('-', "__subcmd__"), program.replace('-', "__"));
+        let text = String::from_utf8_lossy(&text).replace(&format!("{wrong}__subcmd__"), &format!("{right}__subcmd__"));
+        write(&root.join(directory), &name.replace("{}", &program), text.as_bytes())?;
     }
     Ok(())
 }

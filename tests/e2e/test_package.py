@@ -185,7 +185,10 @@ def test_manual_pages_and_completions_are_of_this_command_line(unpacked: tuple[P
     page = gzip.decompress((tree / "usr/share/man/man8/trove-guestctl-verify-backup.8.gz").read_bytes()).decode()
     assert "restore drill" in page and "scratch\\-dir" in page
     script = tree / "usr/share/bash-completion/completions/trove-guestctl"
-    complete = f"source {script}; COMP_WORDS=(trove-guestctl doctor --js); COMP_CWORD=2; _trove-guestctl trove-guestctl --js doctor; echo ${{COMPREPLY[@]}}"
+    # Bash knows the function by the program's name.
+    function = "$(complete -p trove-guestctl | sed 's/.* -F //; s/ .*//')"
+    words = "COMP_WORDS=(trove-guestctl doctor --js); COMP_CWORD=2"
+    complete = f"source {script}; {words}; {function} trove-guestctl --js doctor; echo ${{COMPREPLY[@]}}"
     assert run(["bash", "-c", complete]).split() == ["--json"]
 
 
