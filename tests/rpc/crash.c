@@ -137,7 +137,7 @@ static int to_database(int fd)
     struct sockaddr_un peer;
     socklen_t length = sizeof peer;
     memset(&peer, 0, sizeof peer);
-    return agent != 0 && getpeername(fd, (struct sockaddr *)&peer, &length) == 0 && peer.sun_family == AF_UNIX && strstr(peer.sun_path, "mysqld.sock") != NULL;
+    return agent != 0 && getpeername(fd, (struct sockaddr *)&peer, &length) == 0 && peer.sun_family == AF_UNIX && (strstr(peer.sun_path, "mysqld.sock") != NULL || strstr(peer.sun_path, ".s.PGSQL.") != NULL);
 }
 
 /* The words of a statement, for the list; never its values, which may be secrets. */

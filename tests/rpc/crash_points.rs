@@ -19,7 +19,7 @@ pub(crate) const MOST: usize = 400;
 /// No ticks: what a heartbeat asks the database are steps, too.
 pub(crate) const OPTIONS: &str = "report_interval=600\ncontroller_release=train";
 
-fn stored_in(folder: &Utf8Path) -> String {
+pub(crate) fn stored_in(folder: &Utf8Path) -> String {
     format!("{OPTIONS}\nstorage_strategy=local\nbackup_local_dir={folder}\nbackup_segment_max_size=65536\nbackup_aes_cbc_key={PLANTED}")
 }
 
@@ -40,10 +40,15 @@ pub(crate) fn config(guest: &Guest, connections: usize) -> String {
 }
 
 async fn cast_prepare(guest: &Guest, wire: &Wire, backup: Value) {
+    cast_prepare_with(guest, wire, config(guest, 20), json!({"wait_timeout": 77}), backup).await;
+}
+
+/// `prepare` from a backup, or with a database and a user; and with a root.
+pub(crate) async fn cast_prepare_with(guest: &Guest, wire: &Wire, contents: String, overrides: Value, backup: Value) {
     let databases = if backup.is_null() { json!([{"_name": "db1"}]) } else { json!([]) };
     let users = if backup.is_null() { json!([{"_name": "u1", "_password": PLANTED, "_databases": [{"_name": "db1"}]}]) } else { json!([]) };
     let args = json!({"packages": [], "databases": databases, "users": users, "memory_mb": 512, "device_path": null, "mount_point": guest.dir.join("data"),
-                      "config_contents": config(guest, 20), "overrides": {"wait_timeout": 77}, "root_password": format!("{PLANTED}-R1"), "backup_info": backup});
+                      "config_contents": contents, "overrides": overrides, "root_password": format!("{PLANTED}-R1"), "backup_info": backup});
     let more = json!({"_context_tenant": "T", "_context_roles": [], "_context_auth_token": PLANTED,
                       "_context_trove_notification": {"server_type": "guest", "request_id": "r"}});
     wire.cast_with("prepare", args, more).await;
@@ -52,10 +57,15 @@ async fn cast_prepare(guest: &Guest, wire: &Wire, backup: Value) {
 pub(crate) async fn prepared(options: &str) -> (Guest, Wire) {
     let (guest, mut wire) = mortal(options).await;
     cast_prepare(&guest, &wire, Value::Null).await;
+    serves(&guest, &mut wire).await;
+    (guest, wire)
+}
+
+/// Waits for the end of the preparation.
+pub(crate) async fn serves(guest: &Guest, wire: &mut Wire) {
     while wire.heartbeat().await != "running" {}
     wire.cast("notify_end").await;
     guest.nothing_is_left("the preparation").await;
-    (guest, wire)
 }
 
 /// What the sweep went through, in the order of the longest run, and that the named steps were among it.
@@ -66,22 +76,33 @@ pub(crate) fn assert_covered(steps: &[String], named: &[&str]) {
     }
 }
 
+/// Whether a status is one that a preparation ends with. A busy database that does not answer in time is none.
+fn ended(word: &str) -> bool {
+    !["building", "blocked"].contains(&word)
+}
+
 /// Prepares a new guest, killed in front of one step of a kind.
-async fn prepare_killed_at(kind: String, number: usize, options: &str, backup: Value, check: impl Fn(&Guest)) -> (End, Vec<String>) {
+pub(crate) async fn prepare_killed_at(
+    kind: String,
+    number: usize,
+    options: &str,
+    begin: impl AsyncFn(&Guest, &Wire),
+    check: impl Fn(&Guest),
+) -> (End, Vec<String>) {
     let (guest, mut wire) = mortal(options).await;
     guest.crash_at_one_of(&kind, number);
-    cast_prepare(&guest, &wire, backup).await;
+    begin(&guest, &wire).await;
     let mut words = Vec::new();
     let end = guest
         .survive(async || {
             words.extend(wire.words());
-            words.last().is_some_and(|word| word != "building")
+            words.last().is_some_and(|word| ended(word))
         })
         .await;
     let steps = guest.steps();
     let at = format!("{number} of '{kind}'");
     let result = async {
-        while words.last().is_none_or(|word| word == "building") {
+        while words.last().is_none_or(|word| !ended(word)) {
             words.push(wire.heartbeat().await);
         }
         wire.cast("report_root").await;
@@ -89,6 +110,8 @@ async fn prepare_killed_at(kind: String, number: usize, options: &str, backup: V
     };
     result.await;
     words.extend(wire.words());
+    // Of a machine that is too busy to answer in time.
+    words.retain(|word| word != "blocked");
     let first_running = words.iter().position(|word| word == "running").unwrap_or_else(|| panic!("{at}: {words:?}\n{}", guest.log()));
     assert!(words[..first_running].iter().all(|word| word == "building"), "{at}: {words:?}");
     assert!(words[first_running..].iter().all(|word| word == "running"), "{at}: {words:?}");
@@ -98,7 +121,7 @@ async fn prepare_killed_at(kind: String, number: usize, options: &str, backup: V
 }
 
 /// Undisturbed, to see the steps, among them those `named`; then killed at the last one of each kind, or at each one ([`points`]), several side by side.
-async fn sweep<F: Future<Output = (End, Vec<String>)>>(what: &str, named: &[&str], run: impl Fn(String, usize) -> F) {
+pub(crate) async fn sweep<F: Future<Output = (End, Vec<String>)>>(what: &str, named: &[&str], run: impl Fn(String, usize) -> F) {
     let (end, steps) = run(String::new(), MOST).await;
     assert_eq!(end, End::Done, "{steps:#?}");
     assert_covered(&steps, named);
@@ -146,15 +169,21 @@ async fn prepare_is_finished_whichever_step_it_is_killed_at() {
         "CREATE USER",
         "GRANT",
     ];
-    sweep("prepare", &named, |kind, number| prepare_killed_at(kind, number, OPTIONS, Value::Null, check)).await;
+    let begin = async |guest: &Guest, wire: &Wire| cast_prepare(guest, wire, Value::Null).await;
+    sweep("prepare", &named, |kind, number| prepare_killed_at(kind, number, OPTIONS, begin, check)).await;
 }
 
 /// A backup of a database with a table, in `folder`: what `prepare` takes.
 async fn backed_up(folder: &Utf8Path) -> Value {
     let (guest, mut wire) = prepared(&stored_in(folder)).await;
     sql(&guest, "CREATE TABLE db1.t (i INT PRIMARY KEY) ENGINE=InnoDB; INSERT INTO db1.t VALUES (4711)");
+    made_backup(&mut wire).await
+}
+
+/// A backup, made undisturbed: what `prepare` takes.
+pub(crate) async fn made_backup(wire: &mut Wire) -> Value {
     let id = uuid::Uuid::new_v4().to_string();
-    cast_backup(&wire, &id).await;
+    cast_backup(wire, &id).await;
     let made = until("the backup", async || wire.backup_states(&id).into_iter().find(|cast| cast["args"]["state"] == "COMPLETED")).await;
     let made = &made["args"];
     json!({"id": id, "location": made["location"], "type": made["backup_type"], "checksum": made["checksum"]})
@@ -175,7 +204,8 @@ async fn a_restore_is_finished_whichever_step_it_is_killed_at() {
     let options = stored_in(folder);
     let check = |guest: &Guest| assert_eq!(sql(guest, "SELECT i FROM db1.t"), "4711\n");
     let named = ["restoring", "start mbstream", "start mariadb-backup", "sync", "os_admin.cnf"];
-    sweep("restore", &named, |kind, number| prepare_killed_at(kind, number, &options, backup.clone(), check)).await;
+    let begin = async |guest: &Guest, wire: &Wire| cast_prepare(guest, wire, backup.clone()).await;
+    sweep("restore", &named, |kind, number| prepare_killed_at(kind, number, &options, &begin, check)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -202,40 +232,8 @@ async fn a_backup_is_told_of_whichever_step_it_is_killed_at() {
     let mut outcomes = Vec::new();
     let steps = loop {
         let step = outcomes.len() + 1;
-        let id = uuid::Uuid::new_v4().to_string();
-        guest.crash_at(step);
-        cast_backup(&wire, &id).await;
-        let mut told = Vec::new();
-        let is_end = |told: &[serde_json::Map<String, Value>]| told.last().is_some_and(|cast| cast["args"]["state"] != "BUILDING");
-        let end = guest
-            .survive(async || {
-                told.extend(wire.backup_states(&id));
-                is_end(&told)
-            })
-            .await;
-        let steps = guest.steps();
-        let at = format!("step {step}, {}", steps.last().map_or("", String::as_str));
-        until(&format!("the end of the backup after {at}"), async || {
-            told.extend(wire.backup_states(&id));
-            is_end(&told).then_some(())
-        })
-        .await;
-        guest.nothing_is_left(&at).await;
-        // The conductor drops what is not newer than the last it saw.
-        let last = told.iter().max_by(|a, b| a["args"]["sent"].as_f64().partial_cmp(&b["args"]["sent"].as_f64()).unwrap()).unwrap();
-        let stored: Vec<Utf8PathBuf> = folder.join("database_backups").read_dir_utf8().map_or_else(
-            |_| Vec::new(),
-            |entries| entries.map(|entry| entry.unwrap().into_path()).filter(|path| path.as_str().contains(&id)).collect(),
-        );
-        match last["args"]["state"].as_str().unwrap() {
-            "COMPLETED" => assert!(stored.iter().any(|path| path.extension() == Some("json")), "{at}: {stored:?}"),
-            "FAILED" => {
-                assert_eq!(stored, [] as [Utf8PathBuf; 0], "{at}");
-                assert!(last["args"]["note"].as_str().unwrap().contains("restarted in the middle of 'create_backup'"), "{at}: {last:?}");
-            }
-            other => panic!("{at}: {other}"),
-        }
-        outcomes.push(last["args"]["state"].as_str().unwrap().to_owned());
+        let (end, steps, outcome) = backup_killed_at(&guest, &mut wire, folder, "", step).await;
+        outcomes.push(outcome);
         if end == End::Done {
             report("create_backup", step - 1, steps.len());
             break steps;
@@ -244,6 +242,50 @@ async fn a_backup_is_told_of_whichever_step_it_is_killed_at() {
     assert_covered(&steps, &["/state/journal/.trove-new-", "/state/.trove-new-", "start mariadb-backup", "database_backups/.trove-new-"]);
     assert_eq!(outcomes.last().map(String::as_str), Some("COMPLETED"));
     assert!(outcomes.iter().any(|state| state == "FAILED"));
+}
+
+/// One backup, killed in front of one step of a kind: the conductor is told the truth, and the storage has all of it or nothing.
+pub(crate) async fn backup_killed_at(
+    guest: &Guest,
+    wire: &mut Wire,
+    folder: &Utf8Path,
+    kind: &str,
+    number: usize,
+) -> (End, Vec<String>, String) {
+    let id = uuid::Uuid::new_v4().to_string();
+    guest.crash_at_one_of(kind, number);
+    cast_backup(wire, &id).await;
+    let mut told = Vec::new();
+    let is_end = |told: &[serde_json::Map<String, Value>]| told.last().is_some_and(|cast| cast["args"]["state"] != "BUILDING");
+    let end = guest
+        .survive(async || {
+            told.extend(wire.backup_states(&id));
+            is_end(&told)
+        })
+        .await;
+    let steps = guest.steps();
+    let at = format!("{number} of '{kind}', {}", steps.last().map_or("", String::as_str));
+    until(&format!("the end of the backup after {at}"), async || {
+        told.extend(wire.backup_states(&id));
+        is_end(&told).then_some(())
+    })
+    .await;
+    guest.nothing_is_left(&at).await;
+    // The conductor drops what is not newer than the last it saw.
+    let last = told.iter().max_by(|a, b| a["args"]["sent"].as_f64().partial_cmp(&b["args"]["sent"].as_f64()).unwrap()).unwrap();
+    let stored: Vec<Utf8PathBuf> = folder.join("database_backups").read_dir_utf8().map_or_else(
+        |_| Vec::new(),
+        |entries| entries.map(|entry| entry.unwrap().into_path()).filter(|path| path.as_str().contains(&id)).collect(),
+    );
+    match last["args"]["state"].as_str().unwrap() {
+        "COMPLETED" => assert!(stored.iter().any(|path| path.extension() == Some("json")), "{at}: {stored:?}"),
+        "FAILED" => {
+            assert_eq!(stored, [] as [Utf8PathBuf; 0], "{at}");
+            assert!(last["args"]["note"].as_str().unwrap().contains("restarted in the middle of 'create_backup'"), "{at}: {last:?}");
+        }
+        other => panic!("{at}: {other}"),
+    }
+    (end, steps, last["args"]["state"].as_str().unwrap().to_owned())
 }
 
 /// Calls a method again and again, killed at one step after the other; each time its caller gets an answer that is no failure.
