@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::config::{Settings, Sources};
 use crate::error::{Error, Result, ResultExt};
@@ -19,6 +20,7 @@ use crate::status::StatusTracker;
 use crate::system::command::{CommandRunner, SystemCommands};
 use crate::system::{files, leftovers, packages};
 use crate::volume;
+use crate::watchdog::Watchdog;
 
 /// How long operations under way may take to end after SIGTERM. The unit's `TimeoutStopSec` is longer.
 const GRACE: Duration = Duration::from_secs(60);
@@ -51,7 +53,8 @@ pub async fn run(settings: Settings, sources: Sources, stop: CancellationToken, 
     let connections = CancellationToken::new();
     let metrics = Arc::new(Metrics::default());
     let broker = Arc::new(Broker::new(settings.clone(), metrics.clone()));
-    let (publisher, sending) = Publisher::start(broker.clone(), connections.clone());
+    let watchdog = Watchdog::default();
+    let (publisher, sending) = Publisher::start(broker.clone(), watchdog.pulse("sending"), connections.clone());
     let conductor = Arc::new(Conductor::new(settings.clone(), publisher.clone(), keys.clone())?);
     let shown = Arc::new(Operations::new(metrics.clone()));
     let told = Arc::new(Told::new(&settings.state_dir, metrics.clone()));
@@ -73,7 +76,7 @@ pub async fn run(settings: Settings, sources: Sources, stop: CancellationToken, 
         told: told.clone(),
         manager: manager.clone(),
     };
-    let heartbeat = tokio::spawn(heartbeat.run(connections.clone()));
+    let heartbeat = tokio::spawn(heartbeat.run(watchdog.pulse("heartbeat"), connections.clone()));
 
     let monitor = Arc::new(Monitor::new(settings.clone(), status.clone(), shown, told, manager.clone()));
     let exporter = Exporter::new(&metrics, monitor.clone());
@@ -85,7 +88,8 @@ pub async fn run(settings: Settings, sources: Sources, stop: CancellationToken, 
         RpcServer::new(broker, publisher, dispatcher, keys, release, journal, finished, stop.clone(), operations.clone(), &threads);
     server.begin();
     server.recover(left);
-    let mut serving = tokio::spawn(server.run(|| notify(&[sd_notify::NotifyState::Ready])));
+    let mut serving = tokio::spawn(server.run(watchdog.pulse("consuming"), || notify(&[sd_notify::NotifyState::Ready])));
+    let _watching = watch(watchdog);
 
     let ended = tokio::select! {
         // Cancel-safe: a token and a handle.
@@ -116,11 +120,11 @@ pub async fn run(settings: Settings, sources: Sources, stop: CancellationToken, 
 /// What a killed agent has left of what it was doing, and nobody will go on with: programs, mounts, unfinished files.
 async fn clear_left_over(settings: &Settings, manager: &dyn DatastoreManager, commands: Arc<dyn CommandRunner>) {
     // First of all: whoever waits for a frozen file system does not even end.
-    if let Err(error) = volume::Freezer::thaw_left_over(commands, &settings.state_dir).await {
+    if let Err(error) = volume::Freezer::thaw_left_over(commands.clone(), &settings.state_dir).await {
         tracing::error!(%error, "the volume stays frozen");
     }
     leftovers::kill_orphans().await;
-    volume::clear_left_over();
+    volume::clear_left_over(&commands).await;
     let own = [settings.state_dir.clone(), settings.state_dir.join("journal"), "/etc".into()];
     for directory in own.into_iter().chain(manager.written_directories()) {
         files::clear_unfinished(&directory);
@@ -159,6 +163,13 @@ async fn end(mut serving: tokio::task::JoinHandle<()>, operations: &Cancellation
     if tokio::time::timeout(CANCEL_GRACE, serving).await.is_err() {
         tracing::error!("operations did not end; the next start will report them");
     }
+}
+
+/// Tells systemd that the agent is alive for as long as it is; nothing when systemd does not want to know.
+fn watch(watchdog: Watchdog) -> Option<AbortOnDropHandle<()>> {
+    let patience = sd_notify::watchdog_enabled()?;
+    let alive = || notify(&[sd_notify::NotifyState::Watchdog]);
+    Some(AbortOnDropHandle::new(tokio::spawn(watchdog.run(patience, alive))))
 }
 
 /// Tells systemd, when it is there.

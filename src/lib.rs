@@ -25,5 +25,6 @@ pub mod strategies;
 pub mod system;
 pub mod telemetry;
 pub mod volume;
+pub mod watchdog;
 
 pub use error::{Error, Result};

@@ -20,6 +20,12 @@ from .waiting import wait_until
 AGENT_PATH = "/usr/bin/trove-guestagent"
 CTL_PATH = "/usr/bin/trove-guestctl"
 UNIT = "trove-guestagent.service"
+# What a package puts beside the programs.
+SYSTEM_FILES = {
+    UNIT: f"/lib/systemd/system/{UNIT}",
+    "trove-guestagent.sysusers.conf": "/usr/lib/sysusers.d/trove-guestagent.conf",
+    "trove-guestagent.tmpfiles.conf": "/usr/lib/tmpfiles.d/trove-guestagent.conf",
+}
 BOOT_SECONDS = 90.0
 VOLUME_PATH = "/dev/vdb"
 
@@ -203,8 +209,9 @@ class Guest:
         shutil.copy(agent_binary(), disk.inside(AGENT_PATH))
         shutil.copy(agent_binary().with_name("trove-guestctl"), disk.inside(CTL_PATH))
         if self.spec.init:
-            disk.write(f"/etc/systemd/system/{UNIT}", (REPOSITORY / "systemd" / UNIT).read_text())
-            disk.link(f"/etc/systemd/system/multi-user.target.wants/{UNIT}", f"../{UNIT}")
+            for source, path in SYSTEM_FILES.items():
+                disk.write(path, (REPOSITORY / "systemd" / source).read_text())
+            disk.link(f"/etc/systemd/system/multi-user.target.wants/{UNIT}", SYSTEM_FILES[UNIT])
 
     def _configure_network(self) -> None:
         inside = ("-n",)

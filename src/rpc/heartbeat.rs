@@ -16,6 +16,7 @@ use crate::monitor::Told;
 use crate::op::Op;
 use crate::release::ReleaseTracker;
 use crate::status::{Phase, Report, StatusTracker};
+use crate::watchdog::Pulse;
 
 /// The task that sends heartbeats; their only sender.
 #[derive(Debug)]
@@ -36,7 +37,7 @@ pub struct Heartbeat {
 
 impl Heartbeat {
     /// Runs until `cancel`.
-    pub async fn run(self, cancel: CancellationToken) {
+    pub async fn run(self, mut pulse: Pulse, cancel: CancellationToken) {
         // The first heartbeat is asked for at boot; a tick at once would be a second one.
         let mut ticks = tokio::time::interval_at(tokio::time::Instant::now() + self.interval, self.interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
@@ -47,12 +48,14 @@ impl Heartbeat {
         }));
         loop {
             let prompted = tokio::select! {
-                // Cancel-safe: a timer and a notification, which keeps its permit.
+                // Cancel-safe: a timer, a notification, which keeps its permit, and a watch.
                 _ = ticks.tick() => false,
                 () = self.status.asked() => true,
-                () = cancel.cancelled() => return,
+                () = pulse.asked() => continue,
+                () = cancel.cancelled() => return pulse.end(),
             };
-            if let Err(error) = self.beat(&mut database, prompted).await {
+            // The broker and the database take their own time.
+            if let Err(error) = pulse.during(self.beat(&mut database, prompted)).await {
                 tracing::debug!(%error, "no heartbeat");
             }
         }

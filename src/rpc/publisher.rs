@@ -15,6 +15,7 @@ use super::sender::{Fate, Sender};
 use super::topology;
 use crate::error::{Error, Result};
 use crate::journal::Letter;
+use crate::watchdog::Pulse;
 
 /// Nothing larger is sent: RabbitMQ 4 refuses it (`max_message_size`) and closes the channel, for ever and again.
 pub(super) const MAX_BODY: usize = 16 << 20;
@@ -42,10 +43,10 @@ struct Numbered {
 
 impl Publisher {
     /// Starts the connection's supervisor, which ends with `cancel`; the handle tells when it has.
-    pub fn start(broker: Arc<Broker>, cancel: CancellationToken) -> (Self, JoinHandle<()>) {
+    pub fn start(broker: Arc<Broker>, pulse: Pulse, cancel: CancellationToken) -> (Self, JoinHandle<()>) {
         let (sender, channel) = watch::channel(None);
         let broken = Arc::new(watch::Sender::new(0));
-        let supervisor = tokio::spawn(supervise(broker, sender, broken.subscribe(), cancel.clone()));
+        let supervisor = tokio::spawn(supervise(broker, sender, broken.subscribe(), pulse, cancel.clone()));
         (Publisher { channel, broken, cancel }, supervisor)
     }
 
@@ -123,17 +124,18 @@ async fn supervise(
     broker: Arc<Broker>,
     sender: watch::Sender<Option<Numbered>>,
     mut broken: watch::Receiver<u64>,
+    mut pulse: Pulse,
     cancel: CancellationToken,
 ) {
     let mut number = 0;
     let mut failing = false;
-    while let Some(connection) = broker.connect(ConnectionPurpose::Send, &cancel).await {
-        match open_channel(&broker, &connection).await {
+    while let Some(connection) = pulse.during(broker.connect(ConnectionPurpose::Send, &cancel)).await {
+        match pulse.during(open_channel(&broker, &connection)).await {
             Ok(channel) => {
                 failing = false;
                 number += 1;
                 sender.send_replace(Some(Numbered { number, sender: Sender::start(channel) }));
-                until_lost(&connection, &mut broken, number, &cancel).await;
+                until_lost(&connection, &mut broken, number, &mut pulse, &cancel).await;
                 sender.send_replace(None);
             }
             Err(error) => {
@@ -144,9 +146,10 @@ async fn supervise(
                 broker.next_host();
             }
         }
-        close(&connection).await;
-        broker.pause_before_reconnecting(&cancel).await;
+        pulse.during(close(&connection)).await;
+        pulse.during(broker.pause_before_reconnecting(&cancel)).await;
     }
+    pulse.end();
 }
 
 /// Ends a connection in good order, if the broker goes along in time.
@@ -166,11 +169,17 @@ async fn open_channel(broker: &Broker, connection: &Connection) -> lapin::Result
     Ok(channel)
 }
 
-async fn until_lost(connection: &Connection, broken: &mut watch::Receiver<u64>, number: u64, cancel: &CancellationToken) {
+async fn until_lost(
+    connection: &Connection,
+    broken: &mut watch::Receiver<u64>,
+    number: u64,
+    pulse: &mut Pulse,
+    cancel: &CancellationToken,
+) {
     let mut events = Box::pin(connection.events_listener());
     while connection.status().connected() {
         tokio::select! {
-            // Cancel-safe: a stream, a watch and a token.
+            // Cancel-safe: a stream, two watches and a token.
             event = events.next() => match event {
                 Some(lapin::Event::Error(_)) | None => return,
                 Some(lapin::Event::ConnectionBlocked(reason)) => {
@@ -180,6 +189,7 @@ async fn until_lost(connection: &Connection, broken: &mut watch::Receiver<u64>, 
                 Some(event) => tracing::debug!(?event, "event of the sending connection"),
             },
             _ = broken.wait_for(|broken| *broken >= number) => return,
+            () = pulse.asked() => {}
             () = cancel.cancelled() => return,
         }
     }

@@ -38,6 +38,7 @@ use crate::model::RequestContext;
 use crate::op::Op;
 use crate::release::{self, ReleaseTracker};
 use crate::telemetry;
+use crate::watchdog::Pulse;
 
 /// A message taken apart: envelope, arguments and context in the clear.
 pub(super) struct Opened {
@@ -126,34 +127,35 @@ impl RpcServer {
     }
 
     /// Serves until it is stopped, then waits for what is under way. `ready` is called once, when the queue is consumed.
-    pub async fn run(self, ready: impl FnOnce() + Send) {
+    pub async fn run(self, mut pulse: Pulse, ready: impl FnOnce() + Send) {
         let stop = self.desk.stop.clone();
         let mut ready = Some(ready);
         let mut failures = 0_u32;
-        while let Some(connection) = self.broker.connect(ConnectionPurpose::Listen, &stop).await {
-            match self.consumer(&connection).await {
+        while let Some(connection) = pulse.during(self.broker.connect(ConnectionPurpose::Listen, &stop)).await {
+            match pulse.during(self.consumer(&connection)).await {
                 Ok(consumer) => {
                     failures = 0;
                     if let Some(ready) = ready.take() {
                         ready();
                     }
-                    self.serve(consumer, &stop).await;
+                    self.serve(consumer, &mut pulse, &stop).await;
                 }
                 Err(error) => {
                     self.not_consuming(&error, failures);
                     failures += 1;
                 }
             }
-            publisher::close(&connection).await;
-            self.pause(failures, &stop).await;
+            pulse.during(publisher::close(&connection)).await;
+            pulse.during(self.pause(failures, &stop)).await;
         }
+        pulse.end();
         self.lanes.drain().await;
         self.desk.outbox.close().await;
     }
 
-    async fn serve(&self, consumer: Consumer, stop: &CancellationToken) {
+    async fn serve(&self, consumer: Consumer, pulse: &mut Pulse, stop: &CancellationToken) {
         let mut held = VecDeque::new();
-        self.consume(consumer, &mut held, stop).await;
+        self.consume(consumer, &mut held, pulse, stop).await;
         // Not acknowledged: the broker gives them to us again, and they are no duplicates then.
         for id in held.iter().filter_map(|understood: &Understood| understood.incoming.unique_id.as_deref()) {
             self.forget(id);
@@ -201,20 +203,23 @@ impl RpcServer {
 
     /// Returns when the consumer ends (connection lost, cancelled by the broker) or `stop` comes. `held` are changes that could not be
     /// written down yet, in their order.
-    async fn consume(&self, mut consumer: Consumer, held: &mut VecDeque<Understood>, stop: &CancellationToken) {
+    async fn consume(&self, mut consumer: Consumer, held: &mut VecDeque<Understood>, pulse: &mut Pulse, stop: &CancellationToken) {
         let mut retries = tokio::time::interval(self.settings.broker.retry_interval.max(Duration::from_secs(1)));
         retries.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut receipts = Receipts::default();
         while !stop.is_cancelled() {
+            // Also while there is always a message at hand.
+            pulse.answer();
             let delivery = match at_hand(&mut consumer, &mut receipts, held.is_empty()).await {
                 Some(delivery) => delivery,
                 None => tokio::select! {
-                    // Cancel-safe: an undelivered message stays with the broker; a timer; a token.
+                    // Cancel-safe: an undelivered message stays with the broker; a timer; a watch; a token.
                     delivery = consumer.next() => delivery,
                     _ = retries.tick(), if !held.is_empty() => {
                         self.accept_held(held).await;
                         continue;
                     }
+                    () = pulse.asked() => continue,
                     () = stop.cancelled() => return,
                 },
             };

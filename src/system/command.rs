@@ -8,6 +8,7 @@ use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures_util::future::BoxFuture;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use secrecy::{ExposeSecret, SecretString};
@@ -16,6 +17,7 @@ use tokio::process::Child;
 
 use super::leftovers;
 use super::running::RunningCommand;
+use super::unit::{Place, Unit};
 use crate::error::{Error, Result, ResultExt};
 use crate::op::Op;
 
@@ -41,6 +43,7 @@ pub struct CommandSpec {
     accepted: Vec<i32>,
     background: bool,
     user: Option<String>,
+    place: Place,
 }
 
 impl fmt::Debug for CommandSpec {
@@ -62,6 +65,7 @@ impl CommandSpec {
             accepted: vec![0],
             background: false,
             user: None,
+            place: Place::Inside,
         }
     }
 
@@ -128,6 +132,36 @@ impl CommandSpec {
     /// The account of [`CommandSpec::as_user`].
     pub fn user(&self) -> Option<&str> {
         self.user.as_deref()
+    }
+
+    /// The program does what the agent's unit forbids (it mounts, it writes to devices): where the agent is a service of systemd, the program is one, too. It
+    /// ends with its operation all the same. For [`CommandRunner::run`].
+    #[must_use]
+    pub fn outside(mut self) -> Self {
+        self.place = Place::Outside;
+        self
+    }
+
+    /// Likewise, and nothing but its own deadline ends it, neither the operation nor the agent: half of an installation of packages is worse than a late
+    /// one. One such program runs at a time.
+    #[must_use]
+    pub fn outside_to_its_end(mut self) -> Self {
+        self.place = Place::OutsideToItsEnd;
+        self
+    }
+
+    pub(super) fn place(&self) -> Place {
+        self.place
+    }
+
+    /// The variables of [`CommandSpec::env`].
+    pub(super) fn env_vars(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.env.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+
+    /// What [`CommandSpec::stdin_secret`] has been given.
+    pub(super) fn input(&self) -> Option<&SecretString> {
+        self.stdin.as_ref()
     }
 
     /// Exit codes that are not failures, besides 0.
@@ -226,26 +260,45 @@ pub struct SystemCommands;
 impl CommandRunner for SystemCommands {
     async fn run(&self, op: &Op, command: CommandSpec) -> Result<CommandOutput> {
         tracing::debug!(?command, "running");
-        let mut child = spawn(&command, command.has_stdin())?;
-        let group = Group::of(&child);
-        let finished = tokio::select! {
-            // Cancel-safe: whichever arm loses, the group is ended below.
-            output = collect(&mut child, command.stdin.as_ref()) => Some(output),
-            () = tokio::time::sleep(command.timeout) => None,
-            () = op.cancel.cancelled() => {
-                group.end(&mut child).await;
-                return Err(Error::Cancelled { action: format!("run {}", command.name()) });
+        match Unit::of(&command) {
+            Some(unit) => unit.run(op, &command).await,
+            None => {
+                let (status, stdout, stderr) = finished(op, &command, command.name()).await?;
+                check(&command, status, stdout, stderr)
             }
-        };
-        let Some(output) = finished else {
-            group.end(&mut child).await;
-            return Err(Error::Timeout { action: format!("run {}", command.name()), after: command.timeout, detail: String::new() });
-        };
-        let (status, stdout, stderr) = output.action(format!("run {}", command.name()))?;
-        // Whatever the program left behind in its group goes with it.
-        group.kill();
-        check(&command, status, stdout, stderr)
+        }
     }
+}
+
+/// Status, standard output and the end of standard error of a child that has ended.
+type Finished = (ExitStatus, Vec<u8>, Vec<u8>);
+
+/// Runs a child to its end; in errors it is called `name`. Boxed: it has the buffers of two pipes.
+pub(super) fn finished<'a>(op: &'a Op, command: &'a CommandSpec, name: &'a str) -> BoxFuture<'a, Result<Finished>> {
+    Box::pin(run_child(op, command, name))
+}
+
+async fn run_child(op: &Op, command: &CommandSpec, name: &str) -> Result<Finished> {
+    let action = || format!("run {name}");
+    let mut child = spawn(command, command.has_stdin())?;
+    let group = Group::of(&child);
+    let output = tokio::select! {
+        // Cancel-safe: whichever arm loses, the group is ended below.
+        output = collect(&mut child, command.stdin.as_ref()) => Some(output),
+        () = tokio::time::sleep(command.timeout) => None,
+        () = op.cancel.cancelled() => {
+            group.end(&mut child).await;
+            return Err(Error::Cancelled { action: action() });
+        }
+    };
+    let Some(output) = output else {
+        group.end(&mut child).await;
+        return Err(Error::Timeout { action: action(), after: command.timeout, detail: String::new() });
+    };
+    let output = output.action(action())?;
+    // Whatever the program left behind in its group goes with it.
+    group.kill();
+    Ok(output)
 }
 
 /// Supplementary groups go with the user (std's `Command::uid`, for root).

@@ -16,3 +16,4 @@ pub mod redis;
 pub mod running;
 pub mod service;
 pub mod sql;
+mod unit;

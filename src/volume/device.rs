@@ -86,8 +86,13 @@ impl Volume {
         &self.device
     }
 
+    /// Runs a program that changes the volume, or where it is mounted.
     pub(super) async fn run(&self, op: &Op, command: CommandSpec) -> Result<CommandOutput> {
-        self.commands.run(op, command).await
+        self.commands.run(op, command.outside()).await
+    }
+
+    pub(super) fn aside(&self) -> Result<Aside> {
+        Aside::new(self.commands.clone())
     }
 
     pub(super) async fn probe(&self, op: &Op) -> Result<Probed> {
@@ -218,7 +223,7 @@ impl Volume {
         if let Some(mount_point) = self.mount_points()?.first() {
             return has_no_files(mount_point);
         }
-        let aside = Aside::new()?;
+        let aside = self.aside()?;
         let mount = CommandSpec::new("mount").args(["-o", "ro", "--"]).args([self.device.as_str(), aside.path().as_str()]);
         self.run(op, mount.timeout(MOUNT_TIMEOUT)).await.action(format!("look at the files on {}", self.device))?;
         let empty = has_no_files(aside.path());

@@ -90,7 +90,7 @@ impl Freezer {
     }
 
     async fn run(&self, op: &Op, action: &str, deadline: Duration) -> Result<()> {
-        let command = CommandSpec::new("fsfreeze").args([action, self.mount_point.as_str()]).timeout(deadline);
+        let command = CommandSpec::new("fsfreeze").args([action, self.mount_point.as_str()]).timeout(deadline).outside();
         self.commands.run(op, command).await.map(drop)
     }
 

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use camino::{Utf8Component, Utf8Path};
 
-use super::aside::Aside;
 use super::device::Volume;
 use crate::error::{Error, Result, ResultExt};
 use crate::op::Op;
@@ -29,7 +28,7 @@ impl Volume {
         {
             return Err(Error::guest(format!("{sub} is not a directory below the mount point")));
         }
-        let aside = Aside::new()?;
+        let aside = self.aside()?;
         self.mount(op, aside.path(), false).await?;
         let target = sub_directory.map_or_else(|| aside.path().to_owned(), |sub| aside.path().join(sub));
         let copied = self.copy(op, source, &target).await.action(format!("copy {source} to {}", self.device()));

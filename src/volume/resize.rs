@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use camino::Utf8Path;
 
-use super::aside::Aside;
 use super::content::{Content, FileSystem};
 use super::device::Volume;
 use crate::error::{Error, Result, ResultExt};
@@ -74,7 +73,7 @@ impl Volume {
     /// XFS grows only while mounted, and mounting it is its check: the log is replayed.
     async fn grow_xfs_aside(&self, op: &Op) -> Result<()> {
         self.unmount_all(op).await?;
-        let aside = Aside::new()?;
+        let aside = self.aside()?;
         self.mount(op, aside.path(), false).await?;
         let grown = self.grow_xfs(op, aside.path()).await;
         aside.close(self, grown).await

@@ -81,6 +81,18 @@ class Restarted:
         self.server.instance.wait_status(status, 60, self.server.guest.agent_log)
 
     @contextlib.contextmanager
+    def settings(self, *lines: str) -> Iterator[None]:
+        """The agent's unit has these as well; `WatchdogSec=` from its next start on."""
+        guest, path = self.server.guest, f"/run/systemd/system/{AGENT}.d/test.conf"
+        guest.run(["install", "-D", "-m", "644", "/dev/stdin", path], stdin="\n".join(["[Service]", *lines, ""]))
+        guest.run(["systemctl", "daemon-reload"])
+        try:
+            yield
+        finally:
+            guest.run(["rm", path])
+            guest.run(["systemctl", "daemon-reload"])
+
+    @contextlib.contextmanager
     def frozen(self) -> Iterator[None]:
         """The server answers nobody."""
         server = self.property(MARIADB.unit, "MainPID")
@@ -201,6 +213,49 @@ def test_the_database_is_restarted(guest: Restarted) -> None:
     guest.wait_told("healthy")
 
 
+def test_an_operation_that_outlasts_the_service_managers_patience_is_taken_up(guest: Restarted) -> None:
+    """Told to stop, the agent waits for what is under way longer than systemd waits for the agent."""
+    before = guest.property(MARIADB.unit, "MainPID")
+    with guest.settings("TimeoutStopSec=2"), guest.stopping():
+        answer = guest.send("restart")
+        guest.wait_stopping()
+        agent = guest.restart()
+        guest.wait("another agent", lambda: guest.server.guest.agent_pid() not in (0, agent))
+        assert "State 'stop-sigterm' timed out. Killing." in guest.server.guest.agent_log()
+        assert not answer.done()
+    guest.wait_for_next(agent)
+    assert answer.result(CAST_SECONDS) is None
+    assert guest.property(MARIADB.unit, "MainPID") not in (before, "0")
+    guest.wait_told("healthy")
+
+
+def test_an_agent_that_does_nothing_any_more_is_started_again_and_nothing_is_lost(guest: Restarted) -> None:
+    server = guest.server
+    database = Database(server)
+    with guest.settings("WatchdogSec=3"):
+        server.guest.run(["systemctl", "restart", AGENT], timeout=RESTART_SECONDS)
+        guest.deployment.wait_consumed(server)
+        agent = server.guest.agent_pid()
+        for _ in range(2):
+            told = guest.property(AGENT, "WatchdogTimestampMonotonic")
+            guest.wait("systemd to be told again", lambda told=told: guest.property(AGENT, "WatchdogTimestampMonotonic") != told)
+        assert server.guest.agent_pid() == agent
+        with database.held_up():
+            server.instance.cast("create_database", "DBaaSDatabaseCreate", databases=[schema("watched")])
+            guest.wait("it to be under way", lambda: database.creations("watched") == 1)
+            server.instance.cast("create_user", "DBaaSUserCreate", users=[user("watched", server.secret())])
+            guest.wait("the next to be accepted", lambda: journalled(server, "accepted") == 1)
+            server.guest.run(["kill", "-STOP", str(agent)])
+            # Into the queue of an agent that stands still.
+            server.instance.cast("create_user", "DBaaSUserCreate", users=[user("unread", server.secret())])
+            guest.wait("another agent", lambda: server.guest.agent_pid() not in (0, agent))
+        guest.wait_for_next(agent)
+    assert "Watchdog timeout" in server.guest.agent_log()
+    guest.wait("all users", lambda: {"watched", "unread"} <= set(user_names(server)))
+    assert "watched" in database_names(server)
+    guest.wait_told("healthy")
+
+
 def test_a_database_that_is_being_stopped_stays_down(guest: Restarted) -> None:
     """`stop_db` of a resize; the next agent leaves the database to the call that follows."""
     server = guest.server
@@ -218,9 +273,22 @@ def test_a_database_that_is_being_stopped_stays_down(guest: Restarted) -> None:
     guest.wait_told("healthy")
 
 
-def test_a_backup_is_given_up_and_told_of(guest: Restarted, swift: Swift) -> None:
+@pytest.fixture(scope="module")
+def filled(guest: Restarted) -> Restarted:
+    """With something to back up."""
+    fill(guest.server)
+    return guest
+
+
+@pytest.mark.parametrize("patience", ["TimeoutStopSec=90", "TimeoutStopSec=1"])
+def test_a_backup_is_given_up_and_told_of(filled: Restarted, swift: Swift, patience: str) -> None:
+    """By the agent that is told to end, or, when that is killed before it has ended the tool, by the next one."""
+    with filled.settings(patience):
+        backup_in_the_middle(filled, swift)
+
+
+def backup_in_the_middle(guest: Restarted, swift: Swift) -> None:
     server, deployment = guest.server, guest.deployment
-    fill(server)
     server.secrets.append(swift.login()[0])
     fault = server.instance.fault()
     backup = start_backup(deployment, swift, server)

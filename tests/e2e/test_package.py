@@ -28,6 +28,8 @@ COMMON = (
     *PROGRAMS,
     LOGROTATE,
     f"/usr/lib/systemd/system/{UNIT}",
+    "/usr/lib/sysusers.d/trove-guestagent.conf",
+    "/usr/lib/tmpfiles.d/trove-guestagent.conf",
     "/usr/share/man/man8/trove-guestagent.8.gz",
     "/usr/share/man/man8/trove-guestctl.8.gz",
     "/usr/share/man/man8/trove-guestctl-verify-backup.8.gz",

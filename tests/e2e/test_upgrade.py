@@ -184,6 +184,9 @@ def test_packages_of_a_newer_series_replace_the_running_server(in_place: tuple[S
     server.instance.call("upgrade", upgrade_info=info | {"datastore_version": NEW_VERSION})
     wait_until("packages to be replaced", lambda: server.guest.run(["pidof", "dpkg"], check=False).strip(), 60, server.guest.agent_log)
     server.guest.run(["kill", "-KILL", str(agent)])
+    # Not in the agent's unit: nothing that dpkg does is cut short.
+    wait_until("another agent", lambda: server.guest.agent_pid() not in (0, agent), CAST_SECONDS)
+    assert server.guest.run(["systemctl", "is-active", "trove-guestagent-packages.service"]).strip() == "active"
     wait_until("the end of the upgrade", lambda: '"active"' in phase(server) or '"failed"' in phase(server), 240, server.guest.agent_log)
     wait_word(server, "healthy")
     assert server.guest.agent_pid() != agent

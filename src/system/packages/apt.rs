@@ -33,6 +33,7 @@ fn quiet(program: &str) -> CommandSpec {
         .env("APT_LISTCHANGES_FRONTEND", "none")
         .env("NEEDRESTART_SUSPEND", "1")
         .timeout(INSTALL_TIMEOUT)
+        .outside_to_its_end()
 }
 
 impl Apt {

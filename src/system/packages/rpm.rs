@@ -63,7 +63,8 @@ impl PackageManager for Rpm {
         if missing.is_empty() {
             return Ok(());
         }
-        let install = CommandSpec::new(self.installer.program()).args(["-y", "install"]).args(&missing).timeout(INSTALL_TIMEOUT);
+        let install =
+            CommandSpec::new(self.installer.program()).args(["-y", "install"]).args(&missing).timeout(INSTALL_TIMEOUT).outside_to_its_end();
         self.commands.run(op, install).await.action(format!("install {}", missing.join(", ")))?;
         tracing::info!(packages = missing.join(", "), "installed packages");
         Ok(())
@@ -72,7 +73,8 @@ impl PackageManager for Rpm {
     async fn upgrade(&self, op: &Op, packages: &[String]) -> Result<()> {
         let names = packages.iter().map(|text| Package::parse(text).map(|package| package.name));
         let names: Vec<&str> = names.collect::<Result<_>>()?;
-        let upgrade = CommandSpec::new(self.installer.program()).args(["-y", "upgrade"]).args(&names).timeout(INSTALL_TIMEOUT);
+        let upgrade =
+            CommandSpec::new(self.installer.program()).args(["-y", "upgrade"]).args(&names).timeout(INSTALL_TIMEOUT).outside_to_its_end();
         self.commands.run(op, upgrade).await.map(drop).action(format!("upgrade {}", names.join(", ")))
     }
 }
