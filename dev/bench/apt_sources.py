@@ -18,9 +18,22 @@ def debian_mirror(apt: Path = APT) -> str | None:
         return override
     if _os_release().get("ID") != "debian":
         return None
-    codename = _os_release().get("VERSION_CODENAME", "")
+    return _archive(apt, codename())
+
+
+def security_mirror(apt: Path = APT) -> str | None:
+    """Likewise, the archive of security updates."""
+    return _archive(apt, f"{codename()}-security") if _os_release().get("ID") == "debian" else None
+
+
+def codename() -> str:
+    """The machine's own release."""
+    return _os_release().get("VERSION_CODENAME", "")
+
+
+def _archive(apt: Path, suite: str) -> str | None:
     for uri, suites, components in _entries(apt):
-        if codename in suites and "main" in components and uri.startswith(("http:", "https:")):
+        if suite in suites and "main" in components and uri.startswith(("http:", "https:")):
             return uri.rstrip("/")
     return None
 

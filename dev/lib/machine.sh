@@ -12,6 +12,9 @@ DEMO_PACKAGES=(
 )
 TEST_PACKAGES=("${DEMO_PACKAGES[@]}" keystone python3-keystonemiddleware git iptables docker.io mariadb-server mariadb-backup redis-server postgresql dnf rpm createrepo-c)
 
+# What diskimage-builder runs. (It calls sudo, which for root is of no effect; nothing in the image needs it.)
+IMAGE_PACKAGES=(python3-venv debootstrap debian-archive-keyring qemu-utils kpartx dosfstools gdisk parted sudo rsync)
+
 # install_packages NAME...: installs what is missing, without letting any package start a server.
 install_packages() {
     local name missing=()

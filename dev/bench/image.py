@@ -1,0 +1,174 @@
+"""Guest images, built by diskimage-builder from `elements/`.
+
+    python3 -m bench.image ensure DATASTORE                  builds what is missing of it for later
+    python3 -m bench.image build DATASTORE PACKAGE OUTPUT    a qcow2 with the agent of the .deb PACKAGE
+
+Everything but the agent is built once for what goes into it (`disk-image-create` takes minutes) and kept between runs; the agent's package goes in last.
+Standard library only: this module runs before any environment exists.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from .apt_sources import apt_proxy, codename, debian_mirror, security_mirror
+from .command import run
+from .roots import CACHE
+from .session import REPOSITORY
+
+ELEMENTS = REPOSITORY / "elements"
+DATASTORES = ("mariadb", "postgresql", "redis")
+BUILDER = "diskimage-builder==3.43.0"
+BUILD_SECONDS = 1800.0
+# One file system without a partition table: partitions need the device mapper, which not every kernel has.
+BLOCK_DEVICE = """\
+- local_loop:
+    name: image0
+    size: 4GiB
+- mkfs:
+    name: mkfs_root
+    base: image0
+    type: ext4
+    label: cloudimg-rootfs
+    mount:
+      mount_point: /
+      fstab:
+        options: defaults
+        fsck-passno: 1
+"""
+
+
+def settings() -> dict[str, str]:
+    """What the build takes from the machine, and how the image's disk looks."""
+    mirrors = {"DIB_DISTRIBUTION_MIRROR": debian_mirror(), "DIB_DEBIAN_SECURITY_MIRROR": security_mirror()}
+    return {
+        "DIB_RELEASE": codename(),
+        "DIB_DEBIAN_COMPONENTS": "main",
+        "DIB_BLOCK_DEVICE_CONFIG": BLOCK_DEVICE,
+        "DIB_TROVE_GUESTAGENT_PACKAGE": "later",
+        "ELEMENTS_PATH": str(ELEMENTS),
+        **{name: value for name, value in mirrors.items() if value},
+    }
+
+
+def recipe(datastore: str) -> str:
+    """Changes with everything that a build depends on."""
+    files = sorted(path for path in ELEMENTS.rglob("*") if path.is_file() and path.name != "README.md")
+    parts = [BUILDER, datastore, *(f"{name}={value}" for name, value in sorted(settings().items()) if name != "ELEMENTS_PATH")]
+    digest = hashlib.sha256("\n".join(parts).encode())
+    for path in files:
+        digest.update(f"\n{path.relative_to(ELEMENTS)} {path.stat().st_mode:o}\n".encode() + path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def without_agent(datastore: str) -> Path:
+    """The raw image with everything but the agent. Safe beside other runs: one builds it, the others wait."""
+    CACHE.mkdir(parents=True, exist_ok=True)
+    path = CACHE / f"image-{datastore}-{recipe(datastore)}.raw"
+    with (CACHE / f"image-{datastore}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not path.is_file():
+            _build(datastore, path)
+    return path
+
+
+def with_agent(base: Path, package: Path, path: Path) -> None:
+    """A copy of `base` with the package, as its element would have installed it."""
+    run(["cp", "--sparse=always", str(base), str(path)], 300)
+    with mounted(path) as root:
+        install(root, package)
+
+
+def install(root: Path, package: Path) -> None:
+    """Installs the package into an image's tree by the scripts of the element."""
+    inside = root / "tmp/in_target.d/trove-guestagent"
+    inside.mkdir(parents=True)
+    shutil.copy(package, inside)
+    environment = [f"DIB_TROVE_GUESTAGENT_PACKAGE={package.name}", "DEBIAN_FRONTEND=noninteractive"]
+    paths = "PATH=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+    try:
+        script = root / "tmp/in_target.d/install"
+        shutil.copy(ELEMENTS / "trove-guestagent/install.d/60-trove-guestagent", script)
+        run(["chroot", str(root), "env", "-i", paths, *environment, "/tmp/in_target.d/install"], 300)
+        # What the element's last script does once the package is there; the presets are in place.
+        run(["chroot", str(root), "systemctl", "enable", "trove-guestagent.service"])
+    finally:
+        shutil.rmtree(root / "tmp/in_target.d")
+
+
+@contextlib.contextmanager
+def mounted(image: Path, options: str = "rw") -> Iterator[Path]:
+    """The image's file system, for as long as this lasts."""
+    with tempfile.TemporaryDirectory(prefix="trove-image-", dir="/var/tmp") as directory:
+        root = Path(directory)
+        run(["mount", "-o", f"loop,{options}", str(image), directory])
+        try:
+            yield root
+        finally:
+            run(["umount", directory])
+
+
+def _build(datastore: str, path: Path) -> None:
+    log = CACHE / f"image-{datastore}.log"
+    print(f"building the {datastore} image; log in {log}", file=sys.stderr, flush=True)
+    environment: Mapping[str, str] = {**os.environ, **settings(), "PATH": f"{_builder()}/bin:{os.environ['PATH']}", "LC_ALL": "C.UTF-8"}
+    proxy = apt_proxy()
+    if proxy:
+        environment = {"http_proxy": proxy, **environment}
+    for left in CACHE.glob(f"image-{datastore}-*.raw"):
+        # Images are large: one of each is kept.
+        left.unlink()
+    with tempfile.TemporaryDirectory(prefix="trove-image-", dir="/var/tmp") as directory:
+        argv = ["disk-image-create", "-a", "amd64", "-t", "raw", "--no-tmpfs", "-o", f"{directory}/image", "debian-minimal", f"trove-{datastore}"]
+        with log.open("w") as output:
+            done = subprocess.run(
+                argv, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, env={**environment, "TMP_DIR": directory}, timeout=BUILD_SECONDS, check=False
+            )
+        if done.returncode != 0:
+            end = "\n".join(log.read_text(errors="replace").splitlines()[-40:])
+            raise SystemExit(f"disk-image-create of {datastore} ended with {done.returncode}:\n{end}")
+        partial = path.with_suffix(".partial")
+        run(["cp", "--sparse=always", f"{directory}/image.raw", str(partial)], 300)
+        partial.rename(path)
+
+
+def _builder() -> Path:
+    """The virtual environment of diskimage-builder, made once."""
+    key = hashlib.sha256(repr((BUILDER, sys.version)).encode()).hexdigest()[:12]
+    venv = CACHE / f"venv-image-{key}"
+    if not (venv / "complete").exists():
+        shutil.rmtree(venv, ignore_errors=True)
+        run([sys.executable, "-m", "venv", str(venv)], 120)
+        run([str(venv / "bin/pip"), "install", "--quiet", "--disable-pip-version-check", BUILDER], 600)
+        (venv / "complete").touch()
+    return venv
+
+
+def build(datastore: str, package: Path, output: Path) -> None:
+    with tempfile.TemporaryDirectory(prefix="trove-image-", dir="/var/tmp") as directory:
+        raw = Path(directory) / "image.raw"
+        with_agent(without_agent(datastore), package, raw)
+        run(["qemu-img", "convert", "-f", "raw", "-O", "qcow2", "-c", str(raw), str(output)], 900)
+
+
+def main(arguments: list[str]) -> None:
+    match arguments:
+        case ["ensure", datastore] if datastore in DATASTORES:
+            print(without_agent(datastore))
+        case ["build", datastore, package, output] if datastore in DATASTORES:
+            build(datastore, Path(package), Path(output))
+        case _:
+            raise SystemExit(f"{__doc__}\nDATASTORE: {', '.join(DATASTORES)}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
