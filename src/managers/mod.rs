@@ -13,6 +13,7 @@ pub mod lifecycle;
 pub mod logs;
 mod manager;
 pub mod modules;
+pub mod mongodb;
 pub mod mysql;
 mod owner;
 mod paging;

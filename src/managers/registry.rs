@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::mongodb::{self, MongoDbManager};
 use super::mysql::{self, MySqlManager};
 use super::postgresql::{self, PostgreSqlManager};
 use super::redis::{self, RedisManager};
@@ -13,7 +14,7 @@ use crate::system::packages::PackageManager;
 use crate::system::service::{self, ServerCommand, UnitNames};
 
 /// Names a guest may be given as `datastore_manager` in this build.
-pub const MANAGERS: &[&str] = &["mysql", "percona", "mariadb", "postgresql", "redis"];
+pub const MANAGERS: &[&str] = &["mysql", "percona", "mariadb", "postgresql", "redis", "mongodb"];
 
 /// Builds the manager `settings` name.
 ///
@@ -46,6 +47,11 @@ pub fn build(
             let layout = redis::Layout::new(settings);
             let deps = deps(redis::REDIS.services.into(), layout.server_command());
             Ok(Arc::new(RedisManager::new(layout, deps)))
+        }
+        "mongodb" => {
+            let layout = mongodb::Layout::new(settings);
+            let deps = deps(mongodb::MONGODB.services.into(), layout.server_command());
+            Ok(Arc::new(MongoDbManager::new(layout, deps)))
         }
         other => Err(Error::guest(format!("Manager class not registered for datastore manager {other}"))),
     }
@@ -91,7 +97,8 @@ pub(crate) mod tests {
             let mount_point = if *name == "mysql" { "/data" } else { manager.descriptor().mount_point };
             assert_eq!(manager.mount_point(), mount_point);
             assert!(manager.root().is_some() && manager.config().is_some());
-            assert!(manager.backups().is_some() && manager.replication().is_some());
+            let is_mongodb = *name == "mongodb";
+            assert!(manager.backups().is_some() != is_mongodb && manager.replication().is_some() != is_mongodb);
             let has_accounts = *name != "redis";
             assert_eq!((manager.users().is_some(), manager.databases().is_some()), (has_accounts, has_accounts));
         }

@@ -8,6 +8,7 @@ pub mod facts;
 pub mod files;
 pub mod greeting;
 pub mod leftovers;
+pub mod mongodb;
 pub mod mysql;
 pub mod packages;
 pub mod password;

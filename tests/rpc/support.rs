@@ -97,6 +97,7 @@ impl Guest {
              [mariadb]\nsocket={dir}/run/mysqld.sock\nconfig_dir={dir}/etc\nmount_point={dir}/data\n\
              [postgresql]\nsocket={dir}/run/socket\nconfig_dir={dir}/etc\nmount_point={dir}/data\n\
              [redis]\nsocket={dir}/run/redis.sock\nconfig_dir={dir}/etc\nmount_point={dir}/data\n\
+             [mongodb]\nsocket={dir}/run/mongod.sock\nconfig_dir={dir}/etc\nmount_point={dir}/data\n\
              [oslo_messaging_rabbit]\nkombu_reconnect_delay=0.1\n"
         );
         std::fs::write(dir.join("conf.d/trove-guestagent.conf"), conf).unwrap();

@@ -1,0 +1,22 @@
+//! MongoDB.
+
+mod accounts;
+mod admin;
+mod configuration;
+mod databases;
+mod descriptor;
+mod flat;
+mod groups;
+mod layout;
+mod logs;
+mod manager;
+mod names;
+mod private_server;
+mod program;
+mod root;
+mod running;
+mod server;
+
+pub use descriptor::MONGODB;
+pub use layout::Layout;
+pub use manager::MongoDbManager;

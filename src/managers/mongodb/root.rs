@@ -1,0 +1,68 @@
+//! The user's own root account ([`RootAccess`]): the user `admin.root` with the role `root`, as with Trove.
+
+use async_trait::async_trait;
+use mongodb::bson::{Bson, doc};
+use secrecy::{ExposeSecret, SecretString};
+
+use super::accounts::{NOT_FOUND, USERS};
+use super::admin::{ADMIN, EXISTS};
+use super::names::{ANY_HOST, Rules};
+use crate::error::{Error, Result};
+use crate::managers::RootAccess;
+use crate::model::UserSpec;
+use crate::op::Op;
+use crate::system::mongodb::Client;
+use crate::system::password::random_password;
+
+/// trove/common/db/mongodb/models.py: `MongoDBUser.root_username`.
+const NAME: &str = "admin.root";
+const USER: &str = "root";
+const ROLE: &str = "root";
+
+/// Root access of one server.
+#[derive(Debug)]
+pub(super) struct Root {
+    pub(super) client: Client,
+    pub(super) password_length: usize,
+}
+
+fn role() -> Bson {
+    doc! {"role": ROLE, "db": ADMIN}.into()
+}
+
+#[async_trait]
+impl RootAccess for Root {
+    /// Anybody with the role counts: a root may have given it to others.
+    async fn is_enabled(&self, op: &Op) -> Result<bool> {
+        let session = self.client.session(op).await?;
+        let filter = doc! {"roles": {"$elemMatch": {"role": ROLE, "db": ADMIN}}};
+        Ok(!session.find(op, "look for a user with the role 'root'", ADMIN, USERS, filter, Some(1)).await?.is_empty())
+    }
+
+    async fn enable(&self, op: &Op, password: Option<SecretString>) -> Result<UserSpec> {
+        let password = match password {
+            Some(password) => {
+                Rules::check_password(NAME, &password)?;
+                password
+            }
+            None => random_password(self.password_length)?,
+        };
+        let session = self.client.session(op).await?;
+        let command = |name: &str| doc! {name: USER, "pwd": password.expose_secret(), "roles": [role()]};
+        match session.run(op, "enable root", ADMIN, command("createUser")).await {
+            Err(Error::Database { code: Some(EXISTS), .. }) => {
+                session.run(op, "enable root", ADMIN, command("updateUser")).await.map(drop)?
+            }
+            other => other.map(drop)?,
+        }
+        Ok(UserSpec { name: NAME.into(), password: Some(password), host: Some(ANY_HOST.into()), databases: Vec::new(), is_root: true })
+    }
+
+    async fn disable(&self, op: &Op) -> Result<()> {
+        let session = self.client.session(op).await?;
+        match session.run(op, "disable root", ADMIN, doc! {"dropUser": USER}).await {
+            Ok(_) | Err(Error::Database { code: Some(NOT_FOUND), .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+}

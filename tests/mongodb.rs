@@ -1,0 +1,17 @@
+//! MongoDB against real servers: the mongod that dev/test puts on this machine, controlled as `service_control = process` does.
+
+#![expect(clippy::unwrap_used, reason = "a test ends where an expectation fails")]
+
+#[path = "datastore/harness.rs"]
+mod harness;
+#[path = "datastore/ports.rs"]
+mod ports;
+#[path = "mongodb/support.rs"]
+mod support;
+
+#[path = "mongodb/accounts.rs"]
+mod accounts;
+#[path = "mongodb/configuration.rs"]
+mod configuration;
+#[path = "mongodb/prepare.rs"]
+mod prepare;
