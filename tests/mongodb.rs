@@ -11,6 +11,8 @@ mod support;
 
 #[path = "mongodb/accounts.rs"]
 mod accounts;
+#[path = "mongodb/backup.rs"]
+mod backup;
 #[path = "mongodb/configuration.rs"]
 mod configuration;
 #[path = "mongodb/prepare.rs"]

@@ -98,7 +98,7 @@ pub(crate) mod tests {
             assert_eq!(manager.mount_point(), mount_point);
             assert!(manager.root().is_some() && manager.config().is_some());
             let is_mongodb = *name == "mongodb";
-            assert!(manager.backups().is_some() != is_mongodb && manager.replication().is_some() != is_mongodb);
+            assert!(manager.backups().is_some() && manager.replication().is_some() != is_mongodb);
             let has_accounts = *name != "redis";
             assert_eq!((manager.users().is_some(), manager.databases().is_some()), (has_accounts, has_accounts));
         }

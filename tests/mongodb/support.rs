@@ -58,6 +58,31 @@ impl Guest {
         self.manager.prepare_server(&self.op, &self.request(extra)).await
     }
 
+    /// A guest whose server is a replica set of one member.
+    pub(crate) async fn prepare_set(&self, name: &str) {
+        let key = self.dir.join("key");
+        std::fs::write(&key, "planted0key").unwrap();
+        std::fs::set_permissions(&key, std::os::unix::fs::PermissionsExt::from_mode(0o400)).unwrap();
+        self.prepare(&format!("replication.replSetName: {name}\nsecurity.keyFile: {key}\n")).await.unwrap();
+        let host = format!("127.0.0.1:{}", self.port);
+        self.ask("admin", doc! {"replSetInitiate": {"_id": name, "members": [{"_id": 0, "host": host}]}}).await;
+        let elected = async {
+            let mut look = tokio::time::interval(std::time::Duration::from_millis(50));
+            while !self.ask("admin", doc! {"hello": 1}).await.get_bool("isWritablePrimary").unwrap() {
+                look.tick().await;
+            }
+        };
+        tokio::time::timeout(std::time::Duration::from_secs(60), elected).await.unwrap();
+    }
+
+    /// A guest that backups of this one can be restored to.
+    pub(crate) fn beside(&self, name: &str) -> Guest {
+        let dir = new_directory("mongodb", name);
+        let mut settings = settings(&dir);
+        settings.storage.local_dir = self.settings.storage.local_dir.clone();
+        Guest::with_settings(dir, settings, free_port())
+    }
+
     /// The same guest after its agent was started again.
     pub(crate) fn agent_again(&self) -> Guest {
         Guest::with_settings(self.dir.clone(), (*self.settings).clone(), self.port)

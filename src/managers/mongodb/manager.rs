@@ -7,7 +7,9 @@ use camino::{Utf8Path, Utf8PathBuf};
 
 use super::accounts::Accounts;
 use super::admin;
+use super::backups::MongoDbBackups;
 use super::configuration::{Configuration, is_database};
+use super::data;
 use super::databases::Databases;
 use super::descriptor::MONGODB;
 use super::groups::{self, Groups};
@@ -25,7 +27,9 @@ use crate::managers::configuration::{COMMON, Group, Pending};
 use crate::managers::lifecycle::Lifecycle;
 use crate::managers::logs::GuestLogs;
 use crate::managers::restoring::HalfRestored;
-use crate::managers::{ConfigGroups, DatabaseAdmin, DatastoreManager, Deps, Descriptor, Owner, RootAccess, StatusProbe, UserAdmin};
+use crate::managers::{
+    Backups, ConfigGroups, DatabaseAdmin, DatastoreManager, Deps, Descriptor, Owner, RootAccess, StatusProbe, UserAdmin,
+};
 use crate::model::PrepareRequest;
 use crate::op::Op;
 use crate::system::files;
@@ -54,6 +58,7 @@ pub struct MongoDbManager {
     root: Root,
     groups: Groups,
     logs: Logs,
+    backups: MongoDbBackups,
 }
 
 impl MongoDbManager {
@@ -76,7 +81,16 @@ impl MongoDbManager {
         let wait = deps.settings.state_change_wait_time;
         let lifecycle = Lifecycle::new(Arc::clone(&service), server, owner.clone(), wait).telling(Arc::clone(&pending));
         let running = Running { client: client.clone(), service, configuration: Arc::clone(&configuration), pending };
+        let backups = MongoDbBackups {
+            settings: Arc::clone(&deps.settings),
+            service: Arc::clone(&deps.service),
+            configuration: Arc::clone(&configuration),
+            program: Arc::clone(&program),
+            client: client.clone(),
+            owner: owner.clone(),
+        };
         MongoDbManager {
+            backups,
             lifecycle: Arc::new(lifecycle),
             accounts: Accounts { client: client.clone(), rules: Arc::clone(&rules) },
             databases: Databases { client: client.clone(), rules },
@@ -110,20 +124,6 @@ impl MongoDbManager {
                      and set docker_image, and the agent makes one"
                 )));
             }
-        }
-        Ok(())
-    }
-
-    /// Leaves nothing of a database in the data directory. It may be the volume itself: what is the file system's or the agent's own stays.
-    fn remove_data(&self) -> Result<()> {
-        let directory = &self.layout.data_dir;
-        for entry in directory.read_dir_utf8().action(format!("read {directory}"))? {
-            let entry = entry.action(format!("read {directory}"))?;
-            let path = entry.path();
-            if entry.file_name() == "lost+found" || entry.file_name().starts_with(".trove-") {
-                continue;
-            }
-            if path.is_dir() { files::remove_tree(path)? } else { files::remove(path)? }
         }
         Ok(())
     }
@@ -222,7 +222,7 @@ impl DatastoreManager for MongoDbManager {
         self.owner.directory(op, &self.layout.data_dir, 0o750).await?;
         if self.half_restored().is_set() {
             tracing::warn!(directory = %self.layout.data_dir, "an earlier restore was interrupted: its half of a database is removed");
-            self.remove_data()?;
+            data::remove(&self.layout.data_dir)?;
             self.half_restored().forget()?;
         }
         self.deps.service.set_enabled(op, true).await?;
@@ -264,6 +264,10 @@ impl DatastoreManager for MongoDbManager {
 
     fn config(&self) -> Option<&dyn ConfigGroups> {
         Some(&self.groups)
+    }
+
+    fn backups(&self) -> Option<&dyn Backups> {
+        Some(&self.backups)
     }
 
     fn logs(&self) -> Option<&dyn GuestLogs> {

@@ -2,9 +2,13 @@
 
 mod accounts;
 mod admin;
+mod archive_restore;
+mod backups;
 mod configuration;
+mod data;
 mod databases;
 mod descriptor;
+mod examine;
 mod flat;
 mod groups;
 mod layout;

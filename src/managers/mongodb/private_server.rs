@@ -75,6 +75,8 @@ fn configuration(conf: &Yaml, data: &Utf8Path, own: &Utf8Path, doors: Doors) -> 
     private.set(&["security", "authorization"], &json!(authorization))?;
     private.set(&["setParameter", "enableLocalhostAuthBypass"], &json!(doors == Doors::LocalhostException))?;
     private.set(&["setParameter", "diagnosticDataCollectionEnabled"], &json!(false))?;
+    // What is restored is as it was: what is out of date goes when the instance's own server runs.
+    private.set(&["setParameter", "ttlMonitorEnabled"], &json!(false))?;
     Ok(private)
 }
 
@@ -108,6 +110,11 @@ impl PrivateServer {
     /// Opens sessions with it, without a login.
     pub(super) fn client(&self) -> &Client {
         &self.client
+    }
+
+    /// Its socket.
+    pub(super) fn socket(&self) -> Utf8PathBuf {
+        self.own.join(SOCKET)
     }
 
     /// Ends it in good order.

@@ -2,6 +2,7 @@
 
 mod client;
 pub mod credentials;
+mod cursor;
 mod flavor;
 
 pub use client::{Access, Address, Client, KeyHolder, Login, Session};
