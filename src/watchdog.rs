@@ -138,7 +138,10 @@ mod tests {
 
     fn told(watchdog: Watchdog) -> mpsc::UnboundedReceiver<()> {
         let (tell, told) = mpsc::unbounded_channel();
-        tokio::spawn(watchdog.run(PATIENCE, move || drop(tell.send(()))));
+        let alive = move || {
+            tell.send(()).ok();
+        };
+        tokio::spawn(watchdog.run(PATIENCE, alive));
         told
     }
 
