@@ -17,7 +17,7 @@ const SIDE_BY_SIDE: usize = 4;
 pub(crate) const MOST: usize = 400;
 
 /// No ticks: what a heartbeat asks the database are steps, too.
-pub(crate) const OPTIONS: &str = "report_interval=600\ncontroller_release=train";
+pub(crate) const OPTIONS: &str = "controller_release=train";
 
 pub(crate) fn stored_in(folder: &Utf8Path) -> String {
     format!("{OPTIONS}\nstorage_strategy=local\nbackup_local_dir={folder}\nbackup_segment_max_size=65536\nbackup_aes_cbc_key={PLANTED}")

@@ -126,7 +126,7 @@ def main() -> None:
     parser.add_argument("--stream", type=Path, required=True, help=argparse.SUPPRESS)
     parser.add_argument("--megabytes", type=int, default=400, help="size of the dump")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--rate", type=int, default=16 << 20, help="backup_rate_limit_in_use of this agent, in bytes a second")
+    parser.add_argument("--rate", type=int, default=8 << 20, help="backup_rate_limit_in_use of this agent, in bytes a second")
     parser.add_argument("--only", choices=("speed", "uploads", "latency"), help="leave the others out")
     parser.add_argument("--idle", type=float, default=10, help="seconds the foreground is measured alone, each round")
     parser.add_argument("--synthetic", type=int, default=20 * 10**9, help="bytes of the long stream; 0 leaves it out")
