@@ -225,8 +225,8 @@ proptest! {
 
     #[test]
     fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..400), piece in 1_usize..50) {
-        let _ = read(&bytes, piece).is_err();
-        let _ = read(&[&MAGIC[..], &bytes].concat(), piece).is_err();
+        read(&bytes, piece).ok();
+        read(&[&MAGIC[..], &bytes].concat(), piece).ok();
     }
 
     #[test]
