@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use camino::{Utf8Path, Utf8PathBuf};
+use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::runtime::Runtime;
 use trove_guestagent::error::{Error, Result};
@@ -106,6 +107,18 @@ pub(crate) async fn pid_of(manager: &dyn DatastoreManager, op: &Op) -> Pid {
         UnitState::Running { pid: Some(pid) } => Pid::from_raw(pid),
         other => panic!("the server is {other:?}"),
     }
+}
+
+/// Kills the server, and waits until its supervisor knows.
+pub(crate) async fn kill_server(manager: &dyn DatastoreManager, op: &Op) {
+    kill(pid_of(manager, op).await, Signal::SIGKILL).unwrap();
+    let noticed = async {
+        let mut look = tokio::time::interval(Duration::from_millis(20));
+        while matches!(manager.service().state(op).await, Ok(UnitState::Running { .. })) {
+            look.tick().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), noticed).await.expect("a server that was killed ends");
 }
 
 /// Waits until the probe says so.

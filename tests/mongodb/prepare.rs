@@ -8,6 +8,7 @@ use trove_guestagent::error::Error;
 use trove_guestagent::managers::DatastoreManager;
 use trove_guestagent::model::ServiceStatus;
 
+use crate::harness::kill_server;
 use crate::support::{Guest, logged, run};
 
 fn password(guest: &Guest) -> String {
@@ -87,7 +88,8 @@ fn the_probe_tells_running_blocked_crashed_and_shut_down_apart() {
         guest.manager.stop(&guest.op).await.unwrap();
         guest.becomes(ServiceStatus::Shutdown).await;
         guest.manager.start(&guest.op).await.unwrap();
-        kill(guest.pid().await, Signal::SIGKILL).unwrap();
+        // A probe that is under way waits for the server that is started in its place.
+        kill_server(&guest.manager, &guest.op).await;
         guest.becomes(ServiceStatus::Crashed).await;
         guest.manager.start(&guest.op).await.unwrap();
         guest.becomes(ServiceStatus::Running).await;

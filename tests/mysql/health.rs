@@ -8,6 +8,7 @@ use trove_guestagent::managers::mysql::SqlText;
 use trove_guestagent::model::ServiceStatus;
 use trove_guestagent::strategies::backup::Usage;
 
+use crate::harness::kill_server;
 use crate::support::{BASE, Guest, request, with_both};
 
 #[test]
@@ -29,7 +30,7 @@ fn the_probe_tells_running_blocked_crashed_and_shut_down_apart() {
         // Alive, but the agent's account is gone: still the server that runs.
         guest.sql(SqlText::new("DROP USER os_admin@localhost")).await;
         guest.becomes(ServiceStatus::Running).await;
-        kill(guest.pid().await, Signal::SIGKILL).unwrap();
+        kill_server(&guest.manager, &guest.op).await;
         guest.becomes(ServiceStatus::Crashed).await;
         guest.manager.start(&guest.op).await.unwrap();
         guest.becomes(ServiceStatus::Running).await;

@@ -8,6 +8,7 @@ use trove_guestagent::managers::DatastoreManager;
 use trove_guestagent::model::ServiceStatus;
 use trove_guestagent::system::postgresql::SqlText;
 
+use crate::harness::kill_server;
 use crate::support::{Guest, logged, run};
 
 #[test]
@@ -69,7 +70,7 @@ fn the_probe_tells_what_is_wrong_with_a_server() {
         guest.until(ServiceStatus::Shutdown).await;
         guest.manager.start(&guest.op).await.unwrap();
         guest.until(ServiceStatus::Running).await;
-        kill(guest.pid().await, Signal::SIGKILL).unwrap();
+        kill_server(&guest.manager, &guest.op).await;
         guest.until(ServiceStatus::Crashed).await;
         guest.manager.start(&guest.op).await.unwrap();
         guest.until(ServiceStatus::Running).await;

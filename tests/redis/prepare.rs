@@ -6,6 +6,7 @@ use nix::sys::signal::{Signal, kill};
 use trove_guestagent::managers::DatastoreManager;
 use trove_guestagent::model::ServiceStatus;
 
+use crate::harness::kill_server;
 use crate::support::{Guest, logged, run};
 
 /// The name that `CONFIG` goes by.
@@ -86,7 +87,7 @@ fn the_probe_tells_running_blocked_crashed_and_shut_down_apart() {
         guest.manager.stop(&guest.op).await.unwrap();
         guest.becomes(ServiceStatus::Shutdown).await;
         guest.manager.start(&guest.op).await.unwrap();
-        kill(guest.pid().await, Signal::SIGKILL).unwrap();
+        kill_server(&guest.manager, &guest.op).await;
         guest.becomes(ServiceStatus::Crashed).await;
         guest.manager.start(&guest.op).await.unwrap();
         guest.becomes(ServiceStatus::Running).await;
