@@ -19,6 +19,8 @@ mod certificates;
 mod crash;
 #[path = "rpc/crash_points.rs"]
 mod crash_points;
+#[path = "rpc/crash_points_of_mongodb.rs"]
+mod crash_points_of_mongodb;
 #[path = "rpc/crash_points_of_postgresql.rs"]
 mod crash_points_of_postgresql;
 #[path = "rpc/crash_points_of_redis.rs"]

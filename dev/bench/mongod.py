@@ -16,6 +16,7 @@ import zipfile
 from pathlib import Path
 
 from .command import run
+from .guest import Guest
 from .roots import CACHE
 
 # mongod 6.0.5, built for Ubuntu 22.04, whose libraries Debian 12 has too. There is no mongos, and no tools, in it.
@@ -67,6 +68,38 @@ def install() -> None:
         link = PROGRAM.with_name(f".mongod-{os.getpid()}")
         link.symlink_to(program)
         link.rename(PROGRAM)
+
+
+# As MongoDB's own packages have it, in short.
+UNIT = """[Unit]
+Description=MongoDB Database Server
+After=network-online.target
+
+[Service]
+User=mongodb
+Group=mongodb
+ExecStart=/usr/bin/mongod --config /etc/mongod.conf
+RuntimeDirectory=mongodb
+LimitNOFILE=64000
+
+[Install]
+WantedBy=multi-user.target
+"""
+
+
+def put_into(guest: Guest) -> None:
+    """What a package would bring to a guest of Debian 12, before it boots: program, account, unit, and the libraries that its root does not have."""
+    program = ensure()
+    guest.container.binds.append(f"{program}:/usr/bin/mongod")
+    run(["chroot", str(guest.disk.root), "useradd", "--system", "--user-group", "--no-create-home", "--home-dir", "/var/lib/mongodb", ACCOUNT])
+    guest.disk.write("/lib/systemd/system/mongod.service", UNIT)
+    guest.disk.inside("/var/lib/mongodb").mkdir(parents=True, exist_ok=True)
+    for line in run(["ldd", str(program)]).splitlines():
+        name, _, place = line.partition("=>")
+        path = place.split("(")[0].strip()
+        if path and not guest.disk.inside(path).exists():
+            guest.disk.inside(path).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, guest.disk.inside(path))
 
 
 def main(arguments: list[str]) -> None:

@@ -45,16 +45,22 @@ def wait_until(
         time.sleep(POLL_SECONDS)
 
 
+_given: set[int] = set()
+
+
 def free_port(host: str = "127.0.0.1") -> int:
     """A TCP port nobody listens on at this moment.
 
     Below those that the kernel gives to clients: while a server is away, a client that tries again and again would sooner
-    or later be given the server's port, and be connected to itself.
+    or later be given the server's port, and be connected to itself. Never the same twice: some servers share a port without a word.
     """
     while True:
         port = random.randrange(*SERVER_PORTS)
+        if port in _given:
+            continue
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind((host, port))
+            _given.add(port)
             return port
 
 

@@ -39,8 +39,8 @@ pub async fn wait_until_up(op: &Op, running: &mut RunningCommand, server: &dyn A
             Answer::Refused(error) => return Err(error),
             Answer::Busy(error) | Answer::None(error) => error,
         };
-        if running.has_ended()? {
-            return Err(Error::guest(format!("the private database server ended while it was starting{}", log_end(log))));
+        if let Some(status) = running.end_so_far()? {
+            return Err(Error::guest(format!("the private database server ended while it was starting ({status}){}", log_end(log))));
         }
         if Instant::now() >= deadline {
             let detail = format!("{silence}{}", log_end(log));

@@ -43,7 +43,7 @@ pub fn replace(path: &Utf8Path, content: &[u8], mode: u32, owner: Option<&str>) 
     match fs::symlink_metadata(path) {
         Ok(now) if now.is_file() => {
             let ids = (Uid::from_raw(now.uid()), Gid::from_raw(now.gid()));
-            write_as(path, content, now.permissions().mode() & 0o7777, Some(ids))
+            write_as(path, content, now.permissions().mode() & 0o777, Some(ids))
         }
         _ => write_atomic(path, content, mode, owner),
     }

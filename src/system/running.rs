@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::fmt;
+use std::process::ExitStatus;
 
 use tokio::process::{Child, ChildStdin, ChildStdout};
 use tokio::task::JoinHandle;
@@ -65,13 +66,13 @@ impl RunningCommand {
         self.stdout.take()
     }
 
-    /// True when it has ended, however.
+    /// How it has ended; none while it runs.
     ///
     /// # Errors
     /// The operating system refused to tell.
-    pub fn has_ended(&mut self) -> Result<bool> {
+    pub fn end_so_far(&mut self) -> Result<Option<ExitStatus>> {
         let action = format!("look at {}", self.command.name());
-        self.child.try_wait().map(|status| status.is_some()).action(action)
+        self.child.try_wait().action(action)
     }
 
     /// Closes its input and waits for its end: to be called after the end of its output, or when nobody reads that.
@@ -153,7 +154,7 @@ mod tests {
     async fn dropping_it_ends_the_whole_group() {
         let op = op();
         let mut running = RunningCommand::start(CommandSpec::new("timeout").args(["--foreground", "1000", "sleep", "997.25"])).unwrap();
-        assert!(!running.has_ended().unwrap());
+        assert_eq!(running.end_so_far().unwrap(), None);
         drop(running);
         let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
         let looking = || SystemCommands.run(&op, CommandSpec::new("pgrep").args(["-f", "sleep 997.2[5]"]).accept(&[1]));

@@ -33,7 +33,9 @@ __attribute__((constructor)) static void begin(void)
     char exe[4096] = "";
     const char *dir = getenv("CRASH_DIR");
     ssize_t length = readlink("/proc/self/exe", exe, sizeof exe - 1);
-    if (dir == NULL || length < 0 || strstr(exe, "trove-guestagent") == NULL)
+    /* Its children inherit the library; a server may be in a directory of that name. */
+    const char *name = length > 0 ? strrchr(exe, '/') : NULL;
+    if (dir == NULL || name == NULL || strcmp(name, "/trove-guestagent") != 0)
         return;
     snprintf(at_path, sizeof at_path, "%s/at", dir);
     snprintf(steps_path, sizeof steps_path, "%s/steps", dir);
@@ -132,12 +134,12 @@ int posix_spawnp(pid_t *pid, const char *file, const posix_spawn_file_actions_t 
 }
 pid_t fork(void) { step("fork", ""); return REAL(fork)(); }
 
-static int to_database(int fd)
+static int is_peer(int fd, const char *name)
 {
     struct sockaddr_un peer;
     socklen_t length = sizeof peer;
     memset(&peer, 0, sizeof peer);
-    return agent != 0 && getpeername(fd, (struct sockaddr *)&peer, &length) == 0 && peer.sun_family == AF_UNIX && (strstr(peer.sun_path, "mysqld.sock") != NULL || strstr(peer.sun_path, ".s.PGSQL.") != NULL);
+    return agent != 0 && getpeername(fd, (struct sockaddr *)&peer, &length) == 0 && peer.sun_family == AF_UNIX && strstr(peer.sun_path, name) != NULL;
 }
 
 /* The words of a statement, for the list; never its values, which may be secrets. */
@@ -150,27 +152,44 @@ static void step_statement(const char *bytes, size_t length)
     step("statement", words);
 }
 
+/* The name of a command of MongoDB's that changes something: the first field of the document that begins after 21 bytes (OP_MSG). */
+static void step_command(const char *bytes, size_t length)
+{
+    static const char *const changes[] = { "create", "update", "grant", "insert", "setParameter" };
+    char name[40] = "";
+    if (length > 26)
+        snprintf(name, sizeof name, "%.*s", (int)(length - 26 < 30 ? length - 26 : 30), bytes + 26);
+    for (size_t i = 0; i < sizeof changes / sizeof *changes; i++)
+        if (strncmp(name, changes[i], strlen(changes[i])) == 0)
+            step("command", name);
+}
+
+static void step_database(int fd, const char *bytes, size_t length)
+{
+    if (is_peer(fd, "mysqld.sock") || is_peer(fd, ".s.PGSQL."))
+        step_statement(bytes, length);
+    else if (is_peer(fd, "/mongod"))
+        step_command(bytes, length);
+}
+
 ssize_t write(int fd, const void *bytes, size_t length)
 {
     int saved = errno;
-    if (to_database(fd))
-        step_statement(bytes, length);
+    step_database(fd, bytes, length);
     errno = saved;
     return REAL(write)(fd, bytes, length);
 }
 ssize_t send(int fd, const void *bytes, size_t length, int flags)
 {
     int saved = errno;
-    if (to_database(fd))
-        step_statement(bytes, length);
+    step_database(fd, bytes, length);
     errno = saved;
     return REAL(send)(fd, bytes, length, flags);
 }
 ssize_t writev(int fd, const struct iovec *parts, int count)
 {
     int saved = errno;
-    if (to_database(fd))
-        step_statement(count > 0 ? parts[0].iov_base : "", count > 0 ? parts[0].iov_len : 0);
+    step_database(fd, count > 0 ? parts[0].iov_base : "", count > 0 ? parts[0].iov_len : 0);
     errno = saved;
     return REAL(writev)(fd, parts, count);
 }

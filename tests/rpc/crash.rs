@@ -150,8 +150,10 @@ impl Guest {
                 && line.contains(&format!("--defaults-file={}/etc/my.cnf", self.dir))
                 && !line.contains("--datadir");
             let is_postgresql = line.contains("/postgres -c") && line.contains(&format!("config_file={}/etc/postgresql.conf", self.dir));
+            let is_mongodb = line.contains(&format!("/mongod --config {}/etc/mongod.conf", self.dir));
             // As it names itself when it has no port.
-            let is_server = is_mariadb || is_postgresql || line.contains(&format!("unixsocket:{}/run/redis.sock", self.dir));
+            let is_redis = line.contains(&format!("unixsocket:{}/run/redis.sock", self.dir));
+            let is_server = is_mariadb || is_postgresql || is_mongodb || is_redis;
             servers += usize::from(is_server);
             if !is_server || servers > 1 {
                 found.push(line);

@@ -40,13 +40,13 @@ pub(crate) fn config(guest: &Guest, connections: usize) -> String {
 }
 
 async fn cast_prepare(guest: &Guest, wire: &Wire, backup: Value) {
-    cast_prepare_with(guest, wire, config(guest, 20), json!({"wait_timeout": 77}), backup).await;
+    cast_prepare_with(guest, wire, config(guest, 20), json!({"wait_timeout": 77}), "u1", backup).await;
 }
 
 /// `prepare` from a backup, or with a database and a user; and with a root.
-pub(crate) async fn cast_prepare_with(guest: &Guest, wire: &Wire, contents: String, overrides: Value, backup: Value) {
+pub(crate) async fn cast_prepare_with(guest: &Guest, wire: &Wire, contents: String, overrides: Value, user: &str, backup: Value) {
     let databases = if backup.is_null() { json!([{"_name": "db1"}]) } else { json!([]) };
-    let users = if backup.is_null() { json!([{"_name": "u1", "_password": PLANTED, "_databases": [{"_name": "db1"}]}]) } else { json!([]) };
+    let users = if backup.is_null() { json!([{"_name": user, "_password": PLANTED, "_databases": [{"_name": "db1"}]}]) } else { json!([]) };
     let args = json!({"packages": [], "databases": databases, "users": users, "memory_mb": 512, "device_path": null, "mount_point": guest.dir.join("data"),
                       "config_contents": contents, "overrides": overrides, "root_password": format!("{PLANTED}-R1"), "backup_info": backup});
     let more = json!({"_context_tenant": "T", "_context_roles": [], "_context_auth_token": PLANTED,
@@ -87,7 +87,7 @@ pub(crate) async fn prepare_killed_at(
     number: usize,
     options: &str,
     begin: impl AsyncFn(&Guest, &Wire),
-    check: impl Fn(&Guest),
+    check: impl AsyncFn(&Guest),
 ) -> (End, Vec<String>) {
     let (guest, mut wire) = mortal(options).await;
     guest.crash_at_one_of(&kind, number);
@@ -116,7 +116,7 @@ pub(crate) async fn prepare_killed_at(
     assert!(words[..first_running].iter().all(|word| word == "building"), "{at}: {words:?}");
     assert!(words[first_running..].iter().all(|word| word == "running"), "{at}: {words:?}");
     guest.nothing_is_left(&at).await;
-    check(&guest);
+    check(&guest).await;
     (end, steps)
 }
 
@@ -153,7 +153,7 @@ pub(crate) async fn sweep<F: Future<Output = (End, Vec<String>)>>(what: &str, na
 
 #[tokio::test(flavor = "multi_thread")]
 async fn prepare_is_finished_whichever_step_it_is_killed_at() {
-    let check = |guest: &Guest| {
+    let check = async |guest: &Guest| {
         assert_eq!(sql(guest, "SHOW DATABASES LIKE 'db1'; SELECT @@wait_timeout"), "db1\n77\n");
         assert_eq!(sql(guest, "SELECT User FROM mysql.user WHERE User IN ('u1', 'root') AND Host = '%' ORDER BY User"), "root\nu1\n");
         assert_eq!(sql(guest, "SELECT COUNT(*) FROM mysql.user WHERE User = ''"), "0\n");
@@ -202,7 +202,7 @@ async fn a_restore_is_finished_whichever_step_it_is_killed_at() {
     let folder = Utf8Path::from_path(folder.path()).unwrap();
     let backup = backed_up(folder).await;
     let options = stored_in(folder);
-    let check = |guest: &Guest| assert_eq!(sql(guest, "SELECT i FROM db1.t"), "4711\n");
+    let check = async |guest: &Guest| assert_eq!(sql(guest, "SELECT i FROM db1.t"), "4711\n");
     let named = ["restoring", "start mbstream", "start mariadb-backup", "sync", "os_admin.cnf"];
     let begin = async |guest: &Guest, wire: &Wire| cast_prepare(guest, wire, backup.clone()).await;
     sweep("restore", &named, |kind, number| prepare_killed_at(kind, number, &options, &begin, check)).await;

@@ -2,9 +2,13 @@
 
 use std::cell::Cell;
 
+use camino::Utf8Path;
 use serde_json::{Value, json};
 
-use crate::crash_points::{OPTIONS, assert_covered, cast_prepare_with, mortal, serves};
+use crate::crash::{End, points, report};
+use crate::crash_points::{
+    MOST, OPTIONS, assert_covered, backup_killed_at, cast_prepare_with, made_backup, mortal, prepare_killed_at, serves, stored_in, sweep,
+};
 use crate::crash_points_of_servers::{answered_at_each_point, call, told};
 use crate::support::{Guest, Wire};
 
@@ -15,6 +19,11 @@ fn config(connections: usize) -> String {
 
 fn options(more: &str) -> String {
     format!("{more}\ndatastore_manager=postgresql")
+}
+
+/// Segments of a size that a whole data directory has a few of.
+fn stored(folder: &Utf8Path) -> String {
+    format!("{}\nbackup_segment_max_size=2097152", stored_in(folder))
 }
 
 /// Runs statements as `os_admin`, and returns what they print.
@@ -30,7 +39,7 @@ fn sql(guest: &Guest, database: &str, statements: &str) -> String {
 }
 
 async fn begin(guest: &Guest, wire: &Wire, backup: Value) {
-    cast_prepare_with(guest, wire, config(20), json!({"work_mem": "7MB"}), backup).await;
+    cast_prepare_with(guest, wire, config(20), json!({"work_mem": "7MB"}), "u1", backup).await;
 }
 
 async fn prepared(more: &str) -> (Guest, Wire) {
@@ -50,6 +59,66 @@ fn assert_whole(guest: &Guest, connections: usize) {
          (SELECT count(*) FROM pg_authid WHERE rolname = 'postgres' AND rolpassword IS NOT NULL)",
     );
     assert_eq!(seen, format!("{connections}|7MB|1|1\n"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_prepare_of_postgresql_is_finished_whichever_step_it_is_killed_at() {
+    let named = [
+        "/state/journal/.trove-new-",
+        "/state/.trove-new-",
+        "/etc/.trove-new-",
+        "/etc/conf.d/.trove-new-",
+        "fork",
+        "bin/postgres",
+        "CREATE DATABASE",
+        "CREATE ROLE",
+        "GRANT",
+    ];
+    let begin = async |guest: &Guest, wire: &Wire| begin(guest, wire, Value::Null).await;
+    let options = options(OPTIONS);
+    let check = async |guest: &Guest| assert_whole(guest, 20);
+    sweep("prepare of PostgreSQL", &named, |kind, number| prepare_killed_at(kind, number, &options, begin, check)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restore_of_postgresql_is_finished_whichever_step_it_is_killed_at() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = Utf8Path::from_path(folder.path()).unwrap();
+    let (source, mut wire) = prepared(&stored(folder)).await;
+    sql(&source, "db1", "CREATE TABLE t (i INT PRIMARY KEY); INSERT INTO t VALUES (4711)");
+    let backup = made_backup(&mut wire).await;
+    drop(source);
+    let begin = async |guest: &Guest, wire: &Wire| begin(guest, wire, backup.clone()).await;
+    let options = options(&stored(folder));
+    let check = async |guest: &Guest| {
+        assert_whole(guest, 20);
+        assert_eq!(sql(guest, "db1", "SELECT i FROM t"), "4711\n");
+    };
+    let named = ["restoring", "bin/postgres", "os_admin.pgpass", "/etc/conf.d/.trove-new-"];
+    sweep("restore of PostgreSQL", &named, |kind, number| prepare_killed_at(kind, number, &options, &begin, check)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_of_postgresql_is_told_of_whichever_step_it_is_killed_at() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = Utf8Path::from_path(folder.path()).unwrap();
+    let (guest, mut wire) = prepared(&stored(folder)).await;
+    let (end, steps, outcome) = backup_killed_at(&guest, &mut wire, folder, "", MOST).await;
+    assert_eq!((end, outcome.as_str()), (End::Done, "COMPLETED"));
+    assert_covered(
+        &steps,
+        &["/state/journal/.trove-new-", "/state/.trove-new-", "bin/pg_basebackup", "database_backups/.trove-new-", "statement"],
+    );
+    let (mut killed, mut outcomes) = (0, Vec::new());
+    for (kind, number) in points(&steps) {
+        let (end, _, outcome) = backup_killed_at(&guest, &mut wire, folder, &kind, number).await;
+        killed += usize::from(end == End::Killed);
+        outcomes.push(outcome);
+        // What a killed one has kept of the log bounds nobody: the next backup lets it go, and there are no others.
+        assert!(sql(&guest, "postgres", "SELECT count(*) FROM pg_replication_slots").trim().parse::<u8>().unwrap() <= 1);
+    }
+    report("create_backup of PostgreSQL", killed, steps.len());
+    assert!(outcomes.iter().any(|state| state == "FAILED"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

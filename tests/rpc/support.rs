@@ -96,6 +96,7 @@ impl Guest {
              state_dir={dir}/state\nreport_interval=1\nnum_tries=1000\nstate_change_wait_time=120\nlog_file={dir}/agent.log\ndebug=true\n\
              [mariadb]\nsocket={dir}/run/mysqld.sock\nconfig_dir={dir}/etc\nmount_point={dir}/data\n\
              [postgresql]\nsocket={dir}/run/socket\nconfig_dir={dir}/etc\nmount_point={dir}/data\n\
+             [mongodb]\nsocket={dir}/run/mongod.sock\nconfig_dir={dir}/etc\nmount_point={dir}/data\n\
              [redis]\nsocket={dir}/run/redis.sock\nconfig_dir={dir}/etc\nmount_point={dir}/data\n\
              [mongodb]\nsocket={dir}/run/mongod.sock\nconfig_dir={dir}/etc\nmount_point={dir}/data\n\
              [oslo_messaging_rabbit]\nkombu_reconnect_delay=0.1\n"

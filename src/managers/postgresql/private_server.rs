@@ -134,7 +134,7 @@ impl PrivateServerSpec {
         drop(running.take_stdin());
         let clients = [OS_ADMIN, FIRST].map(|role| Client::trusted(Arc::new(Socket(own.clone())), role));
         if let Err(error) = private::wait_until_up(op, &mut running, &Superuser(&clients), self.recovery, &own.join("log")).await {
-            if op.cancel.is_cancelled() || !running.has_ended()? {
+            if op.cancel.is_cancelled() || running.end_so_far()?.is_none() {
                 return Err(error);
             }
             return Err(running.finish(op).await.err().unwrap_or(error)).action("start a private database server");

@@ -110,7 +110,7 @@ impl ServerProgram {
         let client = Client::new(Arc::new(Open(directory.join(SOCKET))));
         let asked = Private(client.clone());
         if let Err(error) = private::wait_until_up(op, &mut running, &asked, wait, &log).await {
-            if op.cancel.is_cancelled() || !running.has_ended()? {
+            if op.cancel.is_cancelled() || running.end_so_far()?.is_none() {
                 return Err(error);
             }
             // What it refuses of its configuration it says on its standard error.

@@ -13,6 +13,8 @@ use crate::system::mysql::SqlText;
 
 /// Key of MariaDB's position (Trove's own, since 2024).
 pub(super) const GTID_POS: &str = "gtid_pos";
+/// Key of what each server wrote last into the log of a MariaDB source (`gtid_binlog_state`), so that a server with more than that is not attached.
+pub(super) const GTID_STATE: &str = "gtid_state";
 /// Key of everything a MySQL source has done, so that a server with more than that is not attached.
 pub(super) const GTID_EXECUTED: &str = "gtid_executed";
 /// Keys of a place in the source's log (Kilo's).
@@ -66,6 +68,7 @@ pub(super) async fn of(strategy: &MySqlReplication, op: &Op) -> Result<ReplicaCo
     match strategy.positioning {
         Positioning::Gtid if server.dialect.0.is_mariadb() => {
             position.insert(GTID_POS.into(), json!(server.position(op, "gtid_binlog_pos").await?.to_string()));
+            position.insert(GTID_STATE.into(), json!(server.position(op, "gtid_binlog_state").await?.to_string()));
         }
         Positioning::Gtid => {
             position.insert(GTID_EXECUTED.into(), json!(server.executed(op).await?.to_string()));

@@ -75,6 +75,17 @@ impl GtidPosition {
         unknown.extend(self.0.iter().filter(|gtid| same(gtid)));
         GtidPosition(unknown)
     }
+
+    /// What of this is not in a log whose `gtid_binlog_state` is `state`: the log has transactions of the same server, and the last of them is an earlier one.
+    /// Its numbers may be greater all the same: those of a server that went on.
+    #[must_use]
+    pub(super) fn missing_in(&self, state: &GtidPosition) -> GtidPosition {
+        let is_missing = |gtid: &&Gtid| {
+            let same_writer = |there: &&Gtid| (there.domain, there.server) == (gtid.domain, gtid.server);
+            state.0.iter().find(same_writer).is_some_and(|there| there.sequence < gtid.sequence)
+        };
+        GtidPosition(self.0.iter().filter(is_missing).copied().collect())
+    }
 }
 
 impl fmt::Display for GtidPosition {
@@ -103,6 +114,9 @@ mod tests {
         assert_eq!(at("0-1-100,2-1-1").beyond(&at("0-2-150")).to_string(), "2-1-1");
         assert_eq!(at("0-1-100").unknown_to(&at("0-2-100")).to_string(), "0-1-100");
         assert!(at("0-1-100").unknown_to(&at("0-1-100")).is_empty());
+        // The one whose log it is went on where server 2 was at 100.
+        assert_eq!(at("0-2-103").missing_in(&at("0-1-160,0-2-100")).to_string(), "0-2-103");
+        assert!(at("0-2-100,1-2-9").missing_in(&at("0-1-160,0-2-100")).is_empty());
         assert_eq!((at("0-1-100,0-2-120").by(1).to_string(), at("0-1-100,0-2-120").last()), ("0-1-100".into(), 120));
     }
 }

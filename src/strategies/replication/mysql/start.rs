@@ -1,6 +1,6 @@
 //! Where a replica starts: found out, and checked, before anything changes.
 
-use super::context::{BACKUP_GTID, GTID_EXECUTED, GTID_POS, LEFT, LOG_FILE, LOG_POSITION};
+use super::context::{BACKUP_GTID, GTID_EXECUTED, GTID_POS, GTID_STATE, LEFT, LOG_FILE, LOG_POSITION};
 use super::coordinates::{BackupPlace, Coordinates};
 use super::gtid_position::GtidPosition;
 use super::gtid_set::GtidSet;
@@ -122,6 +122,13 @@ async fn reached_position(op: &Op, server: &mut Server<'_>, position: &Opaque) -
     let here = server.position(op, "gtid_current_pos").await?;
     if let Some(there) = position.text(GTID_POS) {
         let more = here.unknown_to(&GtidPosition::parse(there)?);
+        if !more.is_empty() {
+            return Err(diverged(&more.to_string()));
+        }
+    }
+    // The new source itself says so, too, but only a moment after its answer to the replica that connects.
+    if let Some(state) = position.text(GTID_STATE) {
+        let more = here.missing_in(&GtidPosition::parse(state)?);
         if !more.is_empty() {
             return Err(diverged(&more.to_string()));
         }
