@@ -27,7 +27,9 @@ def create_instance(
     datastore_models.update_datastore(datastore, None)
     # Trove has no default for managers it no longer ships itself: the operator then names the extension, as here.
     extension = constants.REGISTRY_EXT_DEFAULTS.get(manager) or f"trove.guestagent.datastore.{manager}.manager.Manager"
-    datastore_models.update_datastore_version(datastore, version, manager, "image", "", packages, True, extension)
+    # Nor an option for their strategy of replication (MongoDB).
+    strategy = None if "replication_namespace" in CONF.get(manager) else "none"
+    datastore_models.update_datastore_version(datastore, version, manager, "image", "", packages, True, extension, strategy)
     row = datastore_models.DatastoreVersion.load(datastore_models.Datastore.load(datastore), version)
     # Read by DBInstance itself: with it, each instance gets a key of its own, stored encrypted.
     CONF.set_override("enable_secure_rpc_messaging", secure)

@@ -168,10 +168,10 @@ class Guest:
         return self.container.run(argv, timeout, stdin, check)
 
     def agent_pid(self) -> int:
-        """The agent's process id inside the guest; 0 when it does not run."""
+        """The agent's process id inside the guest; 0 when it does not run, or the service manager is not there to tell (it is being replaced)."""
         if not self.spec.init:
             return int(self.run(["pidof", "-s", "trove-guestagent"], check=False).strip() or 0)
-        return int(self.run(["systemctl", "show", "--property=MainPID", "--value", UNIT]).strip() or 0)
+        return int(self.run(["systemctl", "show", "--property=MainPID", "--value", UNIT], check=False).strip() or 0)
 
     def agent_log(self) -> str:
         """Everything the agent wrote to its log."""

@@ -12,6 +12,7 @@ import shutil
 import socket
 import ssl
 import subprocess
+import tempfile
 from pathlib import Path
 
 from . import enter_root
@@ -60,6 +61,7 @@ class Rabbit:
         self.user = "trove"
         self.password = secrets.token_hex(12)
         self.port = free_port("0.0.0.0")
+        self._session = session
         self._name = session.unique("rmq")
         self._directory = session.subdirectory(self._name)
         self._epmd_port = free_port()
@@ -172,7 +174,11 @@ class Rabbit:
         authority = Authority(self._directory)
         cert, key = authority.issue("broker", self.hosts)
         client_cert, client_key = authority.issue("client")
-        self.client_files = {"ssl_ca_file": authority.file, "ssl_cert_file": client_cert, "ssl_key_file": client_key}
+        # Clients in guests have them at the same paths. Not below /var/tmp: the agent's unit has one of its own.
+        directory = Path(tempfile.mkdtemp(prefix="trove-bench-", dir="/var/lib"))
+        self._session.defer(lambda: shutil.rmtree(directory, ignore_errors=True))
+        files = {"ssl_ca_file": authority.file, "ssl_cert_file": client_cert, "ssl_key_file": client_key}
+        self.client_files = {option: Path(shutil.copy(file, directory)) for option, file in files.items()}
         inside = Path(self._inside())
         return TLS_CONFIGURATION.format(ca=inside / authority.file.name, cert=inside / cert.name, key=inside / key.name)
 
