@@ -252,6 +252,12 @@ impl Supervisor {
         Err(Error::guest(format!("the database server ended at once ({status}); {} says: {said}", self.core.server.log_file)))
     }
 
+    /// Asks the server to end, and waits. An earlier stop may have asked already and given up waiting, or its agent was killed before it could ask.
+    async fn end(&self, op: &Op, process: &ServerProcess, wait: Duration) -> Result<()> {
+        self.terminate(op, process, wait).await?;
+        self.wait_until_gone(op, process, wait).await
+    }
+
     /// Asks the server to end, once it can be asked; one that still cannot after half of `wait` is asked all the same.
     async fn terminate(&self, op: &Op, process: &ServerProcess, wait: Duration) -> Result<()> {
         let deadline = Instant::now() + wait / 2;
@@ -287,8 +293,8 @@ impl ServiceControl for Supervisor {
             if !process.stopping {
                 return self.adopt(&mut change);
             }
-            // An earlier stop gave up waiting; two servers on one data directory would be worse than waiting again.
-            self.wait_until_gone(op, &process, wait).await?;
+            // Two servers on one data directory would be worse than waiting again.
+            self.end(op, &process, wait).await?;
         }
         change.unwatch().await;
         self.launch(&mut change).await
@@ -301,8 +307,7 @@ impl ServiceControl for Supervisor {
             process.stopping = true;
             self.core.records.save(&process)?;
             self.core.set_phase(Phase::Running(process.clone()));
-            self.terminate(op, &process, wait).await?;
-            self.wait_until_gone(op, &process, wait).await?;
+            self.end(op, &process, wait).await?;
             tracing::info!(pid = process.pid, "stopped the database server");
         }
         self.core.set_phase(Phase::Stopped);
@@ -345,7 +350,7 @@ impl ServiceControl for Supervisor {
             }
             // One that an earlier stop left behind ends first; its data directory is in use.
             if let Some(process) = self.core.running()? {
-                self.wait_until_gone(op, &process, self.stop_wait).await?;
+                self.end(op, &process, self.stop_wait).await?;
             }
             let started = self.launch(&mut change).await;
             if started.is_err() {
