@@ -133,9 +133,8 @@ impl Dispatcher {
 
     /// Whether a request that the agent's end cut short is run again. `in_time`: nobody waits for its answer, or somebody still does.
     pub(super) fn resumes(&self, request: &Request, stage: Stage, in_time: bool) -> bool {
-        // Its end is on disk already.
-        let has_ended = matches!(request, Request::Prepare(_) | Request::Rebuild(_))
-            && !matches!(self.status.phase(), Phase::New | Phase::Preparing { .. });
+        // Its end is on disk already. Not so with a rebuild: the instance was prepared before it, too.
+        let has_ended = matches!(request, Request::Prepare(_)) && !matches!(self.status.phase(), Phase::New | Phase::Preparing { .. });
         match request.properties().after_interruption {
             _ if stage == Stage::Accepted => true,
             Resume::Repeat => !has_ended,
