@@ -10,8 +10,9 @@ import pytest
 from bench import mongod
 from bench.deployment import Deployment, Kind, Server
 from bench.swift import Swift
+from bench.waiting import wait_until
 from bench.worker import GuestCallFailed, Worker
-from helpers import account, user
+from helpers import CAST_SECONDS, account, user
 from pymongo.errors import OperationFailure
 from secret_search import leaked, search_and_end
 
@@ -39,6 +40,10 @@ def mongodb(deployment: Deployment, swift: Swift) -> Iterator[Server]:
 
 def call(train: Worker, server: Server, method: str, **arguments: Any) -> Any:
     return train.ask("call", instance_id=server.instance.id, method=method, arguments=arguments)
+
+
+def listed(train: Worker, server: Server, kind: str) -> list[str]:
+    return [entry["_name"] for entry in call(train, server, f"list_{kind}")[0]]
 
 
 def client(server: Server, name: str, password: str) -> pymongo.MongoClient[dict[str, Any]]:
@@ -70,8 +75,9 @@ def test_users_databases_and_root(train: Worker, mongodb: Server) -> None:
     password, other = mongodb.secret(), mongodb.secret()
     call(train, mongodb, "create_database", databases=[{"_name": "second", "_character_set": None, "_collate": None}])
     call(train, mongodb, "create_user", users=[user("second.u.v", password, databases=("second",))])
-    databases, _ = call(train, mongodb, "list_databases")
-    assert [database["_name"] for database in databases] == ["first", "second"]
+    # Casts, all that create and delete.
+    wait_until("the database", lambda: listed(train, mongodb, "databases") == ["first", "second"], CAST_SECONDS)
+    wait_until("the user", lambda: listed(train, mongodb, "users") == ["first.owner", "second.u.v"], CAST_SECONDS)
     users, marker = call(train, mongodb, "list_users", limit=1)
     assert ([entry["_name"] for entry in users], marker) == (["first.owner"], "first.owner@%")
     with client(mongodb, "second.u.v", password) as session:
@@ -91,7 +97,7 @@ def test_users_databases_and_root(train: Worker, mongodb: Server) -> None:
     call(train, mongodb, "disable_root")
     call(train, mongodb, "delete_user", user=user("second.u.v"))
     call(train, mongodb, "delete_database", database={"_name": "second", "_character_set": None, "_collate": None})
-    assert [entry["_name"] for entry in call(train, mongodb, "list_users")[0]] == ["first.owner"]
+    wait_until("both to go", lambda: (listed(train, mongodb, "databases"), listed(train, mongodb, "users")) == (["first"], ["first.owner"]), CAST_SECONDS)
 
 
 def test_a_group_waits_for_a_restart_and_survives_the_guest(train: Worker, mongodb: Server) -> None:
@@ -99,6 +105,8 @@ def test_a_group_waits_for_a_restart_and_survives_the_guest(train: Worker, mongo
     call(train, mongodb, "update_overrides", overrides=group)
     call(train, mongodb, "apply_overrides", overrides=group)
     mongodb.instance.wait_status("restart required", 60, mongodb.guest.agent_log)
+    mongodb.instance.restart()
+    mongodb.wait_active()
     mongodb.guest.reboot()
     mongodb.wait_active()
     assert "maxIncomingConnections: 321" in mongodb.guest.run(["cat", "/etc/mongod.conf"])
