@@ -54,6 +54,15 @@ def client(server: Server, name: str, password: str) -> pymongo.MongoClient[dict
     )
 
 
+def lets_in(server: Server, name: str, password: str) -> bool:
+    with client(server, name, password) as session:
+        try:
+            session.get_database("admin").command("ping")
+        except OperationFailure:
+            return False
+    return True
+
+
 def owner(server: Server) -> pymongo.MongoClient[dict[str, Any]]:
     return client(server, "first.owner", server.owner_password)
 
@@ -87,6 +96,7 @@ def test_users_databases_and_root(train: Worker, mongodb: Server) -> None:
     access = call(train, mongodb, "list_access", username="second.u.v", hostname=None)
     assert [database["_name"] for database in access] == ["first"]
     call(train, mongodb, "change_passwords", users=[{"name": "second.u.v", "host": "%", "password": other}])
+    wait_until("the new password", lambda: lets_in(mongodb, "second.u.v", other), CAST_SECONDS)
     with client(mongodb, "second.u.v", other) as session:
         assert session["first"]["c"].find_one({"_id": 7})
     root = call(train, mongodb, "enable_root")
