@@ -16,7 +16,7 @@ use trove_guestagent::system::command::{CommandOutput, CommandRunner, CommandSpe
 use trove_guestagent::system::service::{Docker, DockerContainer, ServerCommand, ServiceControl, UnitState};
 
 use super::service_contract::{Server, WAIT, check, running_pid};
-use super::support::{CACHE, mariadb_root, op, scratch, wait_until};
+use super::support::{CACHE, MOUNTS, mariadb_root, op, scratch, wait_until};
 
 /// Points the command line at one engine.
 #[derive(Debug)]
@@ -102,6 +102,13 @@ fn service(engine: &Engine, image: Option<&str>, server: &ServerCommand) -> Dock
 
 #[tokio::test]
 async fn the_contract_in_a_container() {
+    // Not waited for in the lock's queue: a test that has one volume takes it again for the next.
+    let mut alone = None;
+    wait_until("no volume of another test", WAIT, async || {
+        alone = MOUNTS.try_write().ok();
+        alone.is_some()
+    })
+    .await;
     let engine = Engine::start().await;
     let image = engine.image().await;
     // What an earlier run that was killed left.

@@ -1,11 +1,12 @@
 //! What these tests share.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use camino::{Utf8Path, Utf8PathBuf};
+use tokio::sync::RwLock;
 use tokio_util::sync::CancellationToken;
 use trove_guestagent::error::{Error, Result};
 use trove_guestagent::op::Op;
@@ -13,6 +14,9 @@ use trove_guestagent::system::command::{CommandOutput, CommandRunner, CommandSpe
 
 /// Where base roots are cached (`dev/test` makes them).
 pub(crate) const CACHE: &str = "/var/cache/trove-guestagent-dev";
+
+/// Volumes are mounted while they hold it for reading. A container that starts has all mounts of the machine for itself for a moment, and takes it for writing.
+pub(crate) static MOUNTS: LazyLock<Arc<RwLock<()>>> = LazyLock::new(Arc::default);
 
 pub(crate) fn op() -> Op {
     Op::internal(CancellationToken::new())

@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use camino::{Utf8Path, Utf8PathBuf};
+use tokio::sync::OwnedRwLockReadGuard;
 use trove_guestagent::config::VolumeSettings;
 use trove_guestagent::system::command::{CommandRunner, CommandSpec, SystemCommands, spawn_detached};
 use trove_guestagent::volume::{Existing, FileSystem, Formatted, Volume, filesystem_stats};
 
-use super::support::{op, run, scratch, wait_until};
+use super::support::{MOUNTS, op, run, scratch, wait_until};
 
 fn write_at(device: &str, offset: u64, bytes: &[u8]) {
     use std::os::unix::fs::FileExt;
@@ -31,6 +32,7 @@ fn settings(device: &str, fstype: &str) -> VolumeSettings {
 
 /// A block device of the test's own.
 struct Disk {
+    _mounts: OwnedRwLockReadGuard<()>,
     dir: Utf8PathBuf,
     device: String,
     volume: Volume,
@@ -39,12 +41,13 @@ struct Disk {
 
 impl Disk {
     async fn new(fstype: &str, size: &str) -> Self {
+        let mounts = Arc::clone(&MOUNTS).read_owned().await;
         let (guard, dir) = scratch();
         let image = dir.join("image");
         run(&["truncate", "-s", size, image.as_str()]).await;
         let device = run(&["losetup", "--find", "--show", image.as_str()]).await.trim().to_owned();
         let volume = Volume::new(device.as_str(), &settings(&device, fstype), Arc::new(SystemCommands)).with_fstab(dir.join("fstab"));
-        Disk { dir, device, volume, _dir: guard }
+        Disk { _mounts: mounts, dir, device, volume, _dir: guard }
     }
 
     /// What Cinder does when a volume is extended.
