@@ -291,6 +291,21 @@ pub struct AccountSettings {
     pub hostname_require_valid_ip: bool,
 }
 
+#[cfg(test)]
+impl AccountSettings {
+    /// Those of a guest whose configuration says nothing of accounts.
+    pub(crate) fn unset() -> Self {
+        AccountSettings {
+            ignore_users: None,
+            ignore_dbs: None,
+            root_grant: Vec::new(),
+            root_grant_option: true,
+            password_length: 36,
+            hostname_require_valid_ip: true,
+        }
+    }
+}
+
 /// The datastore's own group, such as `[mysql]`.
 #[derive(Debug, Clone)]
 pub struct DatastoreSettings {

@@ -134,15 +134,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn rules() -> Rules {
-        let accounts = AccountSettings {
-            ignore_users: None,
-            ignore_dbs: None,
-            root_grant: Vec::new(),
-            root_grant_option: true,
-            password_length: 36,
-            hostname_require_valid_ip: true,
-        };
-        Rules::new(&MONGODB, &accounts)
+        Rules::new(&MONGODB, &AccountSettings::unset())
     }
 
     #[test]

@@ -166,12 +166,10 @@ mod tests {
 
     fn rules(require_valid_ip: bool) -> Rules {
         let accounts = AccountSettings {
-            ignore_users: None,
             ignore_dbs: Some(vec!["Mysql".into()]),
             root_grant: vec!["ALL".into()],
-            root_grant_option: true,
-            password_length: 36,
             hostname_require_valid_ip: require_valid_ip,
+            ..AccountSettings::unset()
         };
         Rules::new(&MYSQL, &accounts)
     }

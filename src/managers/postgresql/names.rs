@@ -79,15 +79,7 @@ mod tests {
     use crate::managers::postgresql::POSTGRESQL;
 
     fn rules() -> Rules {
-        let accounts = AccountSettings {
-            ignore_users: None,
-            ignore_dbs: None,
-            root_grant: Vec::new(),
-            root_grant_option: true,
-            password_length: 36,
-            hostname_require_valid_ip: true,
-        };
-        Rules::new(&POSTGRESQL, &accounts)
+        Rules::new(&POSTGRESQL, &AccountSettings::unset())
     }
 
     #[test]
