@@ -69,6 +69,17 @@ impl Op {
         self.deadline.map_or(at_most, |deadline| at_most.min(left(deadline)))
     }
 
+    /// Waits for `future`, for at most so long, not longer than the caller waits, and not after cancellation. When the caller is gone already, what is
+    /// left to do, or to undo, takes the time it needs.
+    ///
+    /// # Errors
+    /// [`Error::Timeout`] or [`Error::Cancelled`] with `action`; the future is dropped.
+    pub async fn in_time<T>(&self, action: &str, at_most: Duration, future: impl Future<Output = T>) -> Result<T> {
+        let after = Some(self.patience(at_most)).filter(|left| !left.is_zero()).unwrap_or(at_most);
+        let output = self.until_cancelled(action, tokio::time::timeout(after, future)).await?;
+        output.map_err(|_| Error::Timeout { action: action.to_owned(), after, detail: String::new() })
+    }
+
     /// Waits for `future`, or for cancellation.
     ///
     /// # Errors

@@ -103,15 +103,14 @@ impl Dispatcher {
     /// The agent ended in the middle of this request: what to tell caller and conductor.
     pub async fn interrupted(&self, op: &Op, request: &Request) -> Answer {
         let is_prepare = matches!(request, Request::Prepare(_));
-        let is_rebuild = matches!(request, Request::Rebuild(_));
         let error = if is_prepare { preparation_interrupted() } else { Error::interrupted(request.method()) };
         let mut casts = Vec::new();
         if let Request::CreateBackup(args) = request {
             casts.extend(self.finished_backup(op, &args.backup_info));
         }
-        let on_disk = if casts.is_empty() { self.end_on_disk(is_prepare || is_rebuild) } else { Some(Ok(Value::Null)) };
+        let on_disk = if casts.is_empty() { self.end_on_disk(is_preparation(request)) } else { Some(Ok(Value::Null)) };
         let outcome = on_disk.unwrap_or_else(|| {
-            self.note_interruption(is_prepare || is_rebuild, &error);
+            self.note_interruption(is_preparation(request), &error);
             Err(error)
         });
         if is_prepare && outcome.is_ok() {
@@ -133,13 +132,31 @@ impl Dispatcher {
 
     /// Whether a request that the agent's end cut short is run again. `in_time`: nobody waits for its answer, or somebody still does.
     pub(super) fn resumes(&self, request: &Request, stage: Stage, in_time: bool) -> bool {
-        // Its end is on disk already. Not so with a rebuild: the instance was prepared before it, too.
-        let has_ended = matches!(request, Request::Prepare(_)) && !matches!(self.status.phase(), Phase::New | Phase::Preparing { .. });
+        // Its own end is on disk: the phase was that of a preparation under way before the journal said that it had begun (`note_begin`).
+        let has_ended = is_preparation(request) && !matches!(self.status.phase(), Phase::Preparing { .. });
         match request.properties().after_interruption {
             _ if stage == Stage::Accepted => true,
             Resume::Repeat => !has_ended,
             Resume::RepeatInTime => in_time,
             Resume::Report | Resume::Undo => false,
+        }
+    }
+
+    /// What is on disk before the journal says that a request has begun: an end that is found afterwards is its own, whatever the instance was before.
+    ///
+    /// # Errors
+    /// The disk refused; the request must not begin.
+    pub(super) fn note_begin(&self, request: &Request) -> Result<()> {
+        if is_preparation(request) && self.manager.has(request.properties().facet) {
+            self.status.apply(&Event::PreparationBegins)?;
+        }
+        Ok(())
+    }
+
+    /// The journal did not take what [`Self::note_begin`] was for.
+    pub(super) fn not_begun(&self, request: &Request, error: &Error) {
+        if is_preparation(request) && matches!(self.status.phase(), Phase::Preparing { .. }) {
+            self.preparation_failed(error);
         }
     }
 
@@ -349,7 +366,7 @@ impl Dispatcher {
 
     /// `prepare` with its consequences for the instance's phase: a failed step fails the instance, whichever it was.
     async fn prepare(&self, op: &Op, request: &PrepareRequest, casts: &mut Vec<Letter>) -> Result<Value> {
-        self.begin_preparation("prepare", DELETE_INSTANCE)?;
+        self.limit_attempts("prepare", DELETE_INSTANCE)?;
         match prepare::run(op, &*self.manager, &self.prepare, request).await {
             Ok(outcome) => {
                 self.status.apply(&Event::PreparationEnds { in_cluster: request.cluster_config.is_some() })?;
@@ -366,8 +383,7 @@ impl Dispatcher {
     }
 
     /// A preparation, or a rebuild, that ends the agent each time is not begun for ever.
-    pub(super) fn begin_preparation(&self, method: &str, advice: &str) -> Result<()> {
-        self.status.apply(&Event::PreparationBegins)?;
+    pub(super) fn limit_attempts(&self, method: &str, advice: &str) -> Result<()> {
         match self.status.phase() {
             Phase::Preparing { attempt } if attempt > PREPARE_ATTEMPTS => {
                 let error = Error::guest(format!(
@@ -445,6 +461,10 @@ impl Dispatcher {
         let (volume, mount_point) = self.volume(None, None);
         volume.bring_back(op, &mount_point).await.map(drop)
     }
+}
+
+fn is_preparation(request: &Request) -> bool {
+    matches!(request, Request::Prepare(_) | Request::Rebuild(_))
 }
 
 fn preparation_interrupted() -> Error {

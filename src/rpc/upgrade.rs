@@ -57,7 +57,7 @@ impl Dispatcher {
     /// The guest is new but for its volume; for its controller it is being built (trove/guestagent/datastore/mysql_common/manager.py: `rebuild`).
     pub(super) async fn rebuild(&self, op: &Op, args: &Rebuild) -> Result<Value> {
         let upgrades = self.facet("rebuild", self.manager.upgrades())?;
-        self.begin_preparation("rebuild", REBUILD_AGAIN)?;
+        self.limit_attempts("rebuild", REBUILD_AGAIN)?;
         let (volume, _) = self.volume(None, None);
         let (contents, overrides) = (args.config_contents.as_deref(), args.config_overrides.as_ref());
         match upgrade::rebuild(op, &*self.manager, upgrades, &volume, contents, overrides).await {

@@ -64,8 +64,10 @@ impl Desk {
             self.outbox.end(Vec::new(), accepted.ticket);
             return;
         }
-        if let Some(Err(error)) = accepted.ticket.as_mut().map(Ticket::start) {
+        let noted = self.dispatcher.note_begin(&accepted.request);
+        if let Err(error) = noted.and_then(|()| accepted.ticket.as_mut().map_or(Ok(()), Ticket::start)) {
             tracing::error!(%error, "failed to note the start of an operation; it is not run");
+            self.dispatcher.not_begun(&accepted.request, &error);
             let answer = Answer { outcome: Err(error), casts: Vec::new() };
             self.tell(answer, accepted.reply_to.as_ref(), accepted.keep_alive, accepted.ticket).await;
             return;

@@ -82,20 +82,27 @@ impl Guest {
         std::fs::rename(self.dir.join("crash/next"), self.dir.join("crash/at")).unwrap();
     }
 
-    /// Waits until the agent was killed, then starts it again; or until `done` says that the operation came to its end first.
+    /// Waits until the agent was killed, then starts it again; or until `done` says that the operation came to its end first. A step that comes after
+    /// that end, as when its entry leaves the journal, may kill it still.
     pub(crate) async fn survive(&self, mut done: impl AsyncFnMut() -> bool) -> End {
         let killed = until("the crash, or the end of the operation", async || match () {
             () if self.has_ended() => Some(true),
             () => done().await.then_some(false),
         })
         .await;
+        let point = std::fs::read_to_string(self.dir.join("crash/at")).unwrap();
         std::fs::remove_file(self.dir.join("crash/at")).unwrap();
-        if !killed {
-            // Steps are counted as long as it lives: the next point needs another one.
-            self.kill();
-        }
+        // Steps are counted as long as it lives: the next point needs another one.
+        self.kill();
+        let end = if killed || self.has_come_to(&point) { End::Killed } else { End::Done };
         self.start_mortal();
-        if killed { End::Killed } else { End::Done }
+        end
+    }
+
+    fn has_come_to(&self, point: &str) -> bool {
+        let (number, wanted) = point.split_once(' ').unwrap();
+        let times = self.steps().iter().filter(|step| wanted.is_empty() || kind(step) == wanted).count();
+        times >= number.parse().unwrap()
     }
 
     /// The steps until the crash; the last was not taken.

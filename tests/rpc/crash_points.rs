@@ -225,6 +225,38 @@ async fn a_restore_whose_backup_is_gone_when_it_is_taken_up_again_fails_with_the
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_preparation_of_a_failed_instance_is_not_taken_for_the_one_that_failed_whichever_step_it_is_killed_at() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = Utf8Path::from_path(folder.path()).unwrap();
+    let (guest, mut wire) = mortal(&stored_in(folder)).await;
+    let missing =
+        |round| json!({"id": "b", "location": format!("file://{folder}/gone-{round}.gz"), "type": "MariaBackup", "checksum": "c"});
+    cast_prepare(&guest, &wire, missing(0)).await;
+    wire.cast("notify_exc_info").await;
+    for round in 1..MOST {
+        guest.crash_at(round);
+        cast_prepare(&guest, &wire, missing(round)).await;
+        // That of the last round may come once more: it was told when the agent was killed, and nobody knew it any more.
+        let name = format!("gone-{round}.gz");
+        let mut told = async || wire.failures().iter().any(|reason| reason.contains(&name));
+        let mut is_told = false;
+        let end = guest
+            .survive(async || {
+                is_told |= told().await;
+                is_told
+            })
+            .await;
+        let at = format!("step {round}, {:?}", guest.steps().last());
+        until(&format!("the end for its own reason after {at}"), async || (is_told || told().await).then_some(())).await;
+        guest.nothing_is_left(&at).await;
+        if end == End::Done {
+            return report("prepare of a failed instance", round - 1, guest.steps().len());
+        }
+    }
+    panic!("a preparation without an end");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_backup_is_told_of_whichever_step_it_is_killed_at() {
     let folder = tempfile::tempdir().unwrap();
     let folder = Utf8Path::from_path(folder.path()).unwrap();

@@ -380,6 +380,12 @@ impl Wire {
         heartbeats.iter().map(|cast| cast["args"]["payload"]["service_status"].as_str().unwrap().to_owned()).collect()
     }
 
+    /// What the conductor was told of operations that failed, until now.
+    pub(crate) fn failures(&mut self) -> Vec<String> {
+        let told = self.casts.all(|cast| cast["method"] == "notify_exc_info");
+        told.iter().map(|cast| cast["args"]["message"].as_str().unwrap().to_owned()).collect()
+    }
+
     /// States of this backup that the conductor was told until now.
     pub(crate) fn backup_states(&mut self, id: &str) -> Vec<Map<String, Value>> {
         self.casts.all(|cast| cast["method"] == "update_backup" && cast["args"]["backup_id"] == id)

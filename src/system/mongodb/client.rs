@@ -122,7 +122,6 @@ impl Client {
             Some(login) => format!("log in to the database as {}", login.user),
             None => "connect to the database".to_owned(),
         };
-        let late = || Error::Timeout { action: action.clone(), after: CONNECT_DEADLINE, detail: String::new() };
         let opening = async {
             knock(&access.address).await.action("connect to the database")?;
             let client = mongodb::Client::with_options(options(&access)).map_err(|error| convert(&error, &action, &[]))?;
@@ -131,7 +130,7 @@ impl Client {
             ping.map_err(|error| convert(&error, &action, &[]))?;
             Ok(session)
         };
-        op.until_cancelled(&action, tokio::time::timeout(CONNECT_DEADLINE, opening)).await?.unwrap_or_else(|_| Err(late()))
+        op.in_time(&action, CONNECT_DEADLINE, opening).await?
     }
 
     /// How the server is, and whether it lets the agent in. Its caller limits the time.
@@ -199,9 +198,7 @@ impl Session {
         let secrets: Vec<String> = SECRETS.iter().filter_map(|field| Some(command.get_str(field).ok()?.to_owned())).collect();
         let database = self.client.database(database);
         let running = database.run_command(command);
-        let answer = op.until_cancelled(action, tokio::time::timeout(COMMAND_DEADLINE, running.into_future())).await?;
-        let late = |_| Error::Timeout { action: action.to_owned(), after: COMMAND_DEADLINE, detail: String::new() };
-        answer.map_err(late)?.map_err(|error| convert(&error, action, &secrets))
+        op.in_time(action, COMMAND_DEADLINE, running.into_future()).await?.map_err(|error| convert(&error, action, &secrets))
     }
 
     /// Documents of a collection, in the order of their `_id`.
@@ -227,9 +224,7 @@ impl Session {
             }
             Ok::<_, DriverError>(found)
         };
-        let late = |_| Error::Timeout { action: action.to_owned(), after: COMMAND_DEADLINE, detail: String::new() };
-        let found = op.until_cancelled(action, tokio::time::timeout(COMMAND_DEADLINE, finding)).await?.map_err(late)?;
-        found.map_err(|error| convert(&error, action, &[]))
+        op.in_time(action, COMMAND_DEADLINE, finding).await?.map_err(|error| convert(&error, action, &[]))
     }
 
     /// What the server is.

@@ -21,7 +21,7 @@ use crate::op::Op;
 const MAX_SESSIONS: usize = 4;
 /// Until the server has let the agent in.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
-/// One statement. Longer than the longest wait of a controller for its answer.
+/// One statement, when nobody says how long the answer is waited for: longer than the longest wait of a controller.
 const STATEMENT_DEADLINE: Duration = Duration::from_secs(600);
 
 /// What quoting relies on, and that a statement waits a minute, not a year, for a table somebody holds.
@@ -82,8 +82,7 @@ impl Client {
     /// [`Error::Database`] when the server answered and refused; [`Error::Io`] or [`Error::Timeout`] when it did not answer.
     pub async fn session_as(&self, op: &Op, login: &Login) -> Result<Session<'_>> {
         let action = format!("log in to the database as {}", login.user);
-        let opened = op.until_cancelled(&action, tokio::time::timeout(CONNECT_DEADLINE, self.open(login))).await?;
-        opened.unwrap_or_else(|_| Err(Error::Timeout { action, after: CONNECT_DEADLINE, detail: String::new() }))
+        op.in_time(&action, CONNECT_DEADLINE, self.open(login)).await?
     }
 
     async fn open(&self, login: &Login) -> Result<Session<'_>> {
@@ -145,13 +144,11 @@ impl Session<'_> {
         let conn = &mut self.conn;
         let query = async {
             let rows: Vec<mysql_async::Row> = conn.query(text.expose_secret()).await?;
-            rows.into_iter().map(|row| mysql_async::from_row_opt(row).map_err(|error| mysql_async::Error::Other(Box::new(error)))).collect()
+            let rows = rows.into_iter();
+            rows.map(|row| mysql_async::from_row_opt(row).map_err(|error| mysql_async::Error::Other(Box::new(error))))
+                .collect::<Result<_, _>>()
         };
-        match op.until_cancelled(&action, tokio::time::timeout(STATEMENT_DEADLINE, query)).await? {
-            Ok(Ok(rows)) => Ok(rows),
-            Ok(Err(error)) => Err(scrubbed(convert(error, action), sql)),
-            Err(_) => Err(Error::Timeout { action, after: STATEMENT_DEADLINE, detail: String::new() }),
-        }
+        op.in_time(&action, STATEMENT_DEADLINE, query).await?.map_err(|error| scrubbed(convert(error, action), sql))
     }
 
     /// Says goodbye, so that the server does not count an aborted client.

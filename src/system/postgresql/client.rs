@@ -127,8 +127,7 @@ impl Client {
             Err(Error::guest(format!("the agent has no account in the database yet ({file} is not there): prepare did not finish")))
         })?;
         let action = format!("log in to the database as {}", self.role());
-        let opened = op.until_cancelled(&action, tokio::time::timeout(CONNECT_DEADLINE, self.open(password.as_ref(), database))).await?;
-        let opened = opened.map_err(|_| Error::Timeout { action: action.clone(), after: CONNECT_DEADLINE, detail: String::new() })?;
+        let opened = op.in_time(&action, CONNECT_DEADLINE, self.open(password.as_ref(), database)).await?;
         opened?.map_err(|error| convert(&error, action))
     }
 
@@ -195,11 +194,7 @@ impl Session<'_> {
         tracing::debug!(?sql, "running");
         let text = sql.render();
         let query = self.client.simple_query(text.expose_secret());
-        let messages = match op.until_cancelled(&action, tokio::time::timeout(STATEMENT_DEADLINE, query)).await? {
-            Ok(Ok(messages)) => messages,
-            Ok(Err(error)) => return Err(scrubbed(convert(&error, action), sql)),
-            Err(_) => return Err(Error::Timeout { action, after: STATEMENT_DEADLINE, detail: String::new() }),
-        };
+        let messages = op.in_time(&action, STATEMENT_DEADLINE, query).await?.map_err(|error| scrubbed(convert(&error, action), sql))?;
         let row = |message: SimpleQueryMessage| match message {
             SimpleQueryMessage::Row(row) => Some((0..row.len()).map(|at| row.get(at).map(str::to_owned)).collect()),
             _ => None,

@@ -99,8 +99,7 @@ impl Client {
             let config = AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
             redis::Client::open(info)?.get_multiplexed_async_connection_with_config(&config).await
         };
-        let opened = op.until_cancelled(action, tokio::time::timeout(CONNECT_DEADLINE, connecting)).await?;
-        let opened = opened.map_err(|_| Error::Timeout { action: action.into(), after: CONNECT_DEADLINE, detail: String::new() })?;
+        let opened = op.in_time(action, CONNECT_DEADLINE, connecting).await?;
         let connection = opened.map_err(|error| convert(&error, action, None))?;
         let mut session = Session { connection: Connection(connection), access, password };
         // A server that wants a password lets everybody connect.
@@ -126,8 +125,7 @@ impl Session {
     async fn ask(&mut self, op: &Op, action: &str, request: &Request) -> Result<Result<redis::Value, RedisError>> {
         let command = request.command();
         let answer = command.query_async::<redis::Value>(&mut self.connection.0);
-        let late = |_| Error::Timeout { action: action.to_owned(), after: COMMAND_DEADLINE, detail: String::new() };
-        let answer = op.until_cancelled(action, tokio::time::timeout(COMMAND_DEADLINE, answer)).await?.map_err(late)?;
+        let answer = op.in_time(action, COMMAND_DEADLINE, answer).await?;
         Ok(answer.and_then(redis::Value::extract_error))
     }
 

@@ -59,9 +59,7 @@ pub async fn snapshot(op: &Op, socket: &Utf8Path, password: Option<&SecretString
         }
     }
     send(op, &mut stream, &Request::new("SYNC")).await?;
-    let waiting = tokio::time::timeout(BEGIN_DEADLINE, header(&mut stream));
-    let late = |_| Error::Timeout { action: "wait for the server's snapshot".into(), after: BEGIN_DEADLINE, detail: String::new() };
-    let framing = op.until_cancelled("wait for the server's snapshot", waiting).await?.map_err(late)??;
+    let framing = op.in_time("wait for the server's snapshot", BEGIN_DEADLINE, header(&mut stream)).await??;
     let (reader, writer) = tokio::io::duplex(BUFFER);
     let finish = AbortOnDropHandle::new(crate::op::spawn(transfer(stream, writer, framing)));
     Ok(Snapshot { reader, finish })
