@@ -118,9 +118,9 @@ pub const OPTIONS: &[OptionSpec] = &[
          and kept in memory.",
     ),
     trove("backup_rate_limit", Int(0, i64::MAX)).default("0").doc("own", "Bytes of content a backup reads in a second at most; 0 is no limit."),
-    trove("backup_rate_limit_in_use", Int(0, i64::MAX)).default("8388608").doc(
+    trove("backup_rate_limit_in_use", Int(0, i64::MAX)).default("6291456").doc(
         "own",
-        "Likewise, but only while the database has clients at work: two thirds of what `gzip` piped to `openssl enc` takes. With 0 they make no difference.",
+        "Likewise, but only while the database has clients at work: half of what `gzip` piped to `openssl enc` takes. With 0 they make no difference.",
     ),
     trove("backup_runner_options", Dict).default("").doc("K T", "Extra options of backup tools: `strategy:options,...`."),
     trove("verify_swift_checksum_on_restore", Bool).default("true").doc("K T", "Compare the checksum before restoring."),
