@@ -3,19 +3,18 @@
 //! The only place in the agent that may start a process. There is no shell and no command string anywhere.
 
 use std::fmt;
-use std::os::unix::process::ExitStatusExt;
-use std::process::{ExitStatus, Stdio};
+use std::process::Stdio;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::future::BoxFuture;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
-use secrecy::{ExposeSecret, SecretString};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use secrecy::SecretString;
 use tokio::process::Child;
 
 use super::leftovers;
+use super::output::{self, Finished};
 use super::running::RunningCommand;
 use super::unit::{Place, Unit};
 use crate::error::{Error, Result, ResultExt};
@@ -27,10 +26,6 @@ const DEFAULT_TIMEOUT: Duration = Duration::from_secs(60);
 const KILL_GRACE: Duration = Duration::from_secs(5);
 /// Of nice(1): nobody is behind.
 const LAST_PLACE: i32 = 19;
-/// What is kept of standard output.
-const MAX_STDOUT: usize = 8 << 20;
-/// What is kept of the end of standard error.
-const MAX_STDERR: usize = 64 << 10;
 
 /// A program and its arguments. Secrets never belong in the arguments: they go by [`CommandSpec::stdin_secret`].
 #[derive(Clone)]
@@ -186,6 +181,11 @@ impl CommandSpec {
         self.stdin.is_some()
     }
 
+    /// True for an exit code that is no failure.
+    pub fn accepts(&self, code: i32) -> bool {
+        self.accepted.contains(&code)
+    }
+
     /// Names of the variables set with [`CommandSpec::env`].
     pub fn env_names(&self) -> impl Iterator<Item = &str> {
         self.env.iter().map(|(name, _)| name.as_str())
@@ -264,14 +264,11 @@ impl CommandRunner for SystemCommands {
             Some(unit) => unit.run(op, &command).await,
             None => {
                 let (status, stdout, stderr) = finished(op, &command, command.name()).await?;
-                check(&command, status, stdout, stderr)
+                output::check(&command, status, stdout, stderr)
             }
         }
     }
 }
-
-/// Status, standard output and the end of standard error of a child that has ended.
-type Finished = (ExitStatus, Vec<u8>, Vec<u8>);
 
 /// Runs a child to its end; in errors it is called `name`. Boxed: it has the buffers of two pipes.
 pub(super) fn finished<'a>(op: &'a Op, command: &'a CommandSpec, name: &'a str) -> BoxFuture<'a, Result<Finished>> {
@@ -284,7 +281,7 @@ async fn run_child(op: &Op, command: &CommandSpec, name: &str) -> Result<Finishe
     let group = Group::of(&child);
     let output = tokio::select! {
         // Cancel-safe: whichever arm loses, the group is ended below.
-        output = collect(&mut child, command.stdin.as_ref()) => Some(output),
+        output = output::collect(&mut child, command.stdin.as_ref()) => Some(output),
         () = tokio::time::sleep(command.timeout) => None,
         () = op.cancel.cancelled() => {
             group.end(&mut child).await;
@@ -411,72 +408,6 @@ impl Group {
 impl Drop for Group {
     fn drop(&mut self) {
         self.signal(Signal::SIGKILL);
-    }
-}
-
-async fn collect(child: &mut Child, stdin: Option<&SecretString>) -> std::io::Result<(ExitStatus, Vec<u8>, Vec<u8>)> {
-    let input = child.stdin.take();
-    let stdout = child.stdout.take();
-    let stderr = child.stderr.take();
-    let feed = async {
-        if let (Some(mut pipe), Some(text)) = (input, stdin) {
-            // A program that does not read its input is judged by its exit status.
-            pipe.write_all(text.expose_secret().as_bytes()).await.ok();
-        }
-    };
-    let ((), out, err, status) = tokio::join!(feed, head(stdout), tail(stderr), child.wait());
-    Ok((status?, out, err))
-}
-
-/// Reads to the end, keeping the first [`MAX_STDOUT`] bytes.
-async fn head(pipe: Option<impl AsyncRead + Unpin>) -> Vec<u8> {
-    let mut kept = Vec::new();
-    if let Some(mut pipe) = pipe {
-        let mut buffer = [0; 8192];
-        while let Ok(n @ 1..) = pipe.read(&mut buffer).await {
-            let room = MAX_STDOUT.saturating_sub(kept.len()).min(n);
-            kept.extend_from_slice(&buffer[..room]);
-        }
-    }
-    kept
-}
-
-/// Reads to the end, keeping the last [`MAX_STDERR`] bytes.
-pub(super) async fn tail(pipe: Option<impl AsyncRead + Unpin>) -> Vec<u8> {
-    let mut kept = Vec::new();
-    if let Some(mut pipe) = pipe {
-        let mut buffer = [0; 8192];
-        while let Ok(n @ 1..) = pipe.read(&mut buffer).await {
-            kept.extend_from_slice(&buffer[..n]);
-            if kept.len() > 2 * MAX_STDERR {
-                kept.drain(..kept.len() - MAX_STDERR);
-            }
-        }
-        kept.drain(..kept.len().saturating_sub(MAX_STDERR));
-    }
-    kept
-}
-
-pub(super) fn check(command: &CommandSpec, status: ExitStatus, stdout: Vec<u8>, stderr: Vec<u8>) -> Result<CommandOutput> {
-    let stdout = String::from_utf8_lossy(&stdout).into_owned();
-    let stderr = String::from_utf8_lossy(&stderr).into_owned();
-    match status.code() {
-        Some(code) if command.accepted.contains(&code) => Ok(CommandOutput { code, stdout, stderr }),
-        _ => Err(Error::Command {
-            program: command.name().to_owned(),
-            status: status.signal().map_or_else(|| status.to_string(), |signal| format!("signal: {signal}")),
-            // Some tools (mysqld, apt-get) put their reason on standard output.
-            stderr: if stderr.trim().is_empty() { last_lines(&stdout) } else { last_lines(&stderr) },
-        }),
-    }
-}
-
-/// The last few lines, for an error message. Of more than that, the first as well: some tools (mkfs.xfs) put a page of advice after their reason.
-fn last_lines(text: &str) -> String {
-    let lines: Vec<&str> = text.lines().map(str::trim_end).filter(|line| !line.is_empty()).collect();
-    match lines.len().checked_sub(8) {
-        None | Some(0) => lines.join("; "),
-        Some(skipped) => format!("{}; ...; {}", lines[0], lines[skipped + 1..].join("; ")),
     }
 }
 

@@ -10,6 +10,7 @@ pub mod greeting;
 pub mod leftovers;
 pub mod mongodb;
 pub mod mysql;
+mod output;
 pub mod packages;
 pub mod password;
 pub mod postgresql;

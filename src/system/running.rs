@@ -7,7 +7,8 @@ use std::process::ExitStatus;
 use tokio::process::{Child, ChildStdin, ChildStdout};
 use tokio::task::JoinHandle;
 
-use super::command::{CommandOutput, CommandSpec, Group, check, spawn, tail};
+use super::command::{CommandOutput, CommandSpec, Group, spawn};
+use super::output::{check, tail};
 use crate::error::{Error, Result, ResultExt};
 use crate::op::Op;
 

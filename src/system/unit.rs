@@ -14,8 +14,9 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::command::{CommandOutput, CommandSpec, check, finished};
+use super::command::{CommandOutput, CommandSpec, finished};
 use super::leftovers;
+use super::output::check;
 use crate::error::{Error, Result, ResultExt};
 use crate::op::Op;
 
