@@ -115,9 +115,9 @@ def test_a_set_is_made_promoted_ejected_and_taken_apart(deployment: Deployment, 
     load.stop()
 
 
-@pytest.mark.parametrize("engine", [MYSQL_BY_GTID, MARIADB_BY_GTID], ids=["mysql", "mariadb"])
+@pytest.mark.parametrize("engine", [MYSQL_BY_GTID, MARIADB_BY_GTID, POSTGRESQL_STREAMING], ids=["mysql", "mariadb", "postgresql"])
 def test_an_agent_killed_while_its_role_changes_ends_whole(deployment: Deployment, swift: Swift, engine: Engine) -> None:
-    """Where the steps of a change are, is up to the clock here; tests/mysql/replication_kills.rs ends it at every one of them."""
+    """Where the steps of a change are, is up to the clock here; for MySQL, tests/mysql/replication_kills.rs ends it at every one of them."""
     members = ReplicationSet(deployment, swift, engine)
     source, replica = members.launch(), members.launch()
     members.begin(source)
