@@ -126,6 +126,7 @@ class Deployment:
         guest_options: Mapping[str, str] | None = None,
         disk_mb: int | None = None,
         package: Path | None = None,
+        guest_type: type[Guest] = Guest,
     ) -> Server:
         """A guest with its injected files, not booted yet."""
         options = dict(guest_options or {})
@@ -134,7 +135,7 @@ class Deployment:
         instance = self.controller.create_instance(
             kind.manager, kind.version, secure=secure, packages=kind.packages, guest_options=options
         )
-        guest = Guest(self.session, GuestSpec(kind.root, init=init, disk_mb=disk_mb, package=package))
+        guest = guest_type(self.session, GuestSpec(kind.root, init=init, disk_mb=disk_mb, package=package))
         if kind.source:
             guest.container.binds.append(f"{packages.ensure(self.session, kind.source)}:{packages.PATH}")
             guest.disk.write("/etc/apt/sources.list", packages.LINE)

@@ -1,7 +1,7 @@
 """Guest images, built by diskimage-builder from `elements/`.
 
     python3 -m bench.image ensure DATASTORE                  builds what is missing of it for later
-    python3 -m bench.image build DATASTORE PACKAGE OUTPUT    a qcow2 with the agent of the .deb PACKAGE
+    python3 -m bench.image build DATASTORE PACKAGE OUTPUT    a qcow2 with the agent of the .deb PACKAGE, its kernel and its initial RAM disk
 
 Everything but the agent is built once for what goes into it (`disk-image-create` takes minutes) and kept between runs; the agent's package goes in last.
 Standard library only: this module runs before any environment exists.
@@ -29,8 +29,9 @@ ELEMENTS = REPOSITORY / "elements"
 DATASTORES = ("mariadb", "postgresql", "redis")
 BUILDER = "diskimage-builder==3.43.0"
 BUILD_SECONDS = 1800.0
+ROOT_LABEL = "cloudimg-rootfs"
 # One file system without a partition table: partitions need the device mapper, which not every kernel has.
-BLOCK_DEVICE = """\
+BLOCK_DEVICE = f"""\
 - local_loop:
     name: image0
     size: 4GiB
@@ -38,7 +39,7 @@ BLOCK_DEVICE = """\
     name: mkfs_root
     base: image0
     type: ext4
-    label: cloudimg-rootfs
+    label: {ROOT_LABEL}
     mount:
       mount_point: /
       fstab:
@@ -120,7 +121,9 @@ def mounted(image: Path, options: str = "rw") -> Iterator[Path]:
 def _build(datastore: str, path: Path) -> None:
     log = CACHE / f"image-{datastore}.log"
     print(f"building the {datastore} image; log in {log}", file=sys.stderr, flush=True)
-    environment: Mapping[str, str] = {**os.environ, **settings(), "PATH": f"{_builder()}/bin:{os.environ['PATH']}", "LC_ALL": "C.UTF-8"}
+    # A build that a power cut ends is begun again: nothing has to reach the disk file by file.
+    own = {"PATH": f"{_builder()}/bin:{os.environ['PATH']}", "LC_ALL": "C.UTF-8", "DPKG_FORCE": "unsafe-io"}
+    environment: Mapping[str, str] = {**os.environ, **settings(), **own}
     proxy = apt_proxy()
     if proxy:
         environment = {"http_proxy": proxy, **environment}
@@ -157,7 +160,15 @@ def build(datastore: str, package: Path, output: Path) -> None:
     with tempfile.TemporaryDirectory(prefix="trove-image-", dir="/var/tmp") as directory:
         raw = Path(directory) / "image.raw"
         with_agent(without_agent(datastore), package, raw)
+        with mounted(raw, "ro") as root:
+            for link, path in kernel_files(output).items():
+                shutil.copy(root / link, path)
         run(["qemu-img", "convert", "-f", "raw", "-O", "qcow2", "-c", str(raw), str(output)], 900)
+
+
+def kernel_files(image: Path) -> dict[str, Path]:
+    """What boots an image without a boot loader, from the root of its file system: kernel and initial RAM disk, which lie beside it."""
+    return {"vmlinuz": image.with_suffix(".vmlinuz"), "initrd.img": image.with_suffix(".initrd")}
 
 
 def main(arguments: list[str]) -> None:

@@ -55,7 +55,9 @@ RECIPES = {
 
 
 def base_root(name: str) -> Path:
-    """The root called `name`: of `TROVE_TEST_ROOTS` when set, else of the cache; made when it is missing."""
+    """The root called `name`: of `TROVE_TEST_ROOTS` when set, else of the cache; made when it is missing. An absolute path is a root already."""
+    if os.path.isabs(name):
+        return Path(name)
     exported = os.environ.get("TROVE_TEST_ROOTS")
     if exported and (Path(exported) / name).is_dir():
         return (Path(exported) / name).resolve()

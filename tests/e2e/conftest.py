@@ -18,6 +18,7 @@ from bench.session import Session  # noqa: E402
 from bench.swift import Swift  # noqa: E402
 from bench.train import train_worker  # noqa: E402
 from bench.worker import Worker  # noqa: E402
+from built_packages import Packages  # noqa: E402
 from secret_search import search_and_end  # noqa: E402
 
 # How much of a guest's log goes under a failed test.
@@ -75,6 +76,11 @@ def session() -> Iterator[Session]:
         pytest.exit("the guests need root", returncode=1)
     with Session() as session:
         yield session
+
+
+@pytest.fixture(scope="session")
+def packages(session: Session) -> Packages:
+    return Packages(session.subdirectory("packages"))
 
 
 @pytest.fixture(scope="session")
