@@ -14,6 +14,8 @@ TEST_PACKAGES=("${DEMO_PACKAGES[@]}" keystone python3-keystonemiddleware git ipt
 
 # What diskimage-builder runs. (It calls sudo, which for root is of no effect; nothing in the image needs it.)
 IMAGE_PACKAGES=(python3-venv debootstrap debian-archive-keyring qemu-utils kpartx dosfstools gdisk parted sudo rsync)
+# What boots an image as a machine, with a config drive.
+MACHINE_PACKAGES=(qemu-system-x86 genisoimage)
 
 # install_packages NAME...: installs what is missing, without letting any package start a server.
 install_packages() {

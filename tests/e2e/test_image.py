@@ -1,7 +1,7 @@
 """A built image boots and serves: Debian with MariaDB, as diskimage-builder makes it from `elements/`, and the .deb of this tree, as `dev/image mariadb` adds it.
 
 Its file system is booted by systemd-nspawn, under the image's own init. Network and injected files arrive by cloud-init (NoCloud); nothing else is written into it, but for the
-mounting of /etc/fstab, which systemd leaves to others in a container, and iSCSI, which a container does not have.
+mounting of /etc/fstab, which systemd leaves to others in a container, and iSCSI, which a container does not have. `dev/image --boot mariadb` boots the disk itself, with its own kernel.
 """
 
 from __future__ import annotations

@@ -8,14 +8,13 @@ from typing import Any
 import pytest
 from backups import back_up, restored
 from bench import packages
-from bench.deployment import Deployment, Kind, Server
+from bench.deployment import REDIS, Deployment, Kind, Server
 from bench.swift import Swift
 from bench.waiting import wait_until
 from bench.worker import GuestCallFailed, Worker
 from helpers import account
 from secret_search import leaked, search_and_end
 
-REDIS = Kind("redis-7", "redis", "7.0", "redis-server.service", "redis-server")
 # Installed by `prepare`, on a root that has another datastore.
 VALKEY = Kind("mysql-9.7", "redis", "9", "valkey-server.service", "valkey-server", packages.VALKEY, "/var/lib/valkey")
 
