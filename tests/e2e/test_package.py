@@ -4,9 +4,10 @@ here: of the .rpm what it holds, its scripts and its relations are looked at, an
 from __future__ import annotations
 
 import gzip
+import json
 import subprocess
+import tomllib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -15,10 +16,10 @@ from bench.deployment import MARIADB, Deployment, Server
 from bench.guest import UNIT
 from bench.session import REPOSITORY, Session
 from bench.waiting import wait_until
+from built_packages import Packages
 from helpers import CAST_SECONDS, user_names
 
 NAME = "trove-guestagent"
-PACKAGE_SECONDS = 900.0
 STATE = "/var/lib/trove-guestagent"
 LOGROTATE = "/etc/logrotate.d/trove-guestagent"
 ENABLED = f"/etc/systemd/system/multi-user.target.wants/{UNIT}"
@@ -39,42 +40,20 @@ COMMON = (
 )
 
 
-@dataclass
-class Packages:
-    """Made of the debug build, which the other tests use, too."""
-
-    directory: Path
-
-    def make(self, *arguments: str) -> list[Path]:
-        command = [str(REPOSITORY / "dev/package"), "--debug", "--output", str(self.directory), *arguments]
-        return [Path(line) for line in run(command, PACKAGE_SECONDS).splitlines()]
-
-
 @pytest.fixture(scope="module")
-def packages(session: Session) -> Packages:
-    return Packages(session.subdirectory("packages"))
-
-
-@pytest.fixture(scope="module")
-def both(packages: Packages) -> tuple[Path, Path]:
-    deb, rpm = packages.make()
-    return deb, rpm
-
-
-@pytest.fixture(scope="module")
-def unpacked(both: tuple[Path, Path], session: Session) -> tuple[Path, Path]:
+def unpacked(packages: Packages, session: Session) -> tuple[Path, Path]:
     """What each of the two installs."""
     trees = session.subdirectory("unpacked-deb"), session.subdirectory("unpacked-rpm")
-    run(["dpkg-deb", "--extract", str(both[0]), str(trees[0])])
+    run(["dpkg-deb", "--extract", str(packages.deb), str(trees[0])])
     options = ["--root", str(trees[1]), "--nodeps", "--noscripts", "--nosignature", "--force-debian"]
-    run(["rpm", *options, "--install", "--ignoreos", str(both[1])])
+    run(["rpm", *options, "--install", "--ignoreos", str(packages.rpm)])
     return trees
 
 
 @pytest.fixture(scope="module")
-def guest(deployment: Deployment, both: tuple[Path, Path]) -> Iterator[Server]:
+def guest(deployment: Deployment, packages: Packages) -> Iterator[Server]:
     """Booted from an image that has the package, and prepared."""
-    server = deployment.place(MARIADB, package=both[0])
+    server = deployment.place(MARIADB, package=packages.deb)
     assert server.guest.disk.inside(ENABLED).is_symlink(), "enabled in the image"
     assert not server.guest.disk.inside(STATE).exists(), "and not started"
     server.guest.boot()
@@ -110,7 +89,7 @@ def test_an_upgrade_restarts_the_agent_and_keeps_what_was_changed(guest: Server,
     changed = system.read(LOGROTATE).replace("weekly", "daily")
     system.run(["tee", LOGROTATE], stdin=changed)
     database = system.run(["pidof", "mariadbd"])
-    (newer,) = packages.make("deb", "--revision", "2")
+    newer = packages.make("deb", "--revision", "2")
     install(guest, newer)
     wait_until("another agent", lambda: system.agent_pid() not in (0, agent), CAST_SECONDS, system.agent_log)
     assert system.run(["dpkg-query", "--show", "--showformat=${Version}", NAME]).endswith("-2")
@@ -127,7 +106,7 @@ def install(server: Server, package: Path) -> None:
     server.guest.run(["dpkg", "--install", inside], timeout=120)
 
 
-def test_what_is_removed_goes_on_when_it_is_installed_again(guest: Server, both: tuple[Path, Path]) -> None:
+def test_what_is_removed_goes_on_when_it_is_installed_again(guest: Server, packages: Packages) -> None:
     system = guest.guest
     state, changed = system.read(f"{STATE}/status.json"), system.read(LOGROTATE)
     system.run(["dpkg", "--remove", NAME], timeout=120)
@@ -136,7 +115,7 @@ def test_what_is_removed_goes_on_when_it_is_installed_again(guest: Server, both:
     assert system.run(["systemctl", "is-enabled", UNIT], check=False).strip() in ("masked", "not-found")
     assert (system.read(f"{STATE}/status.json"), system.read(LOGROTATE)) == (state, changed)
     assert data(guest) == ((4711,),)
-    install(guest, both[0])
+    install(guest, packages.deb)
     # Two agents must not share a queue: who installs decides when.
     assert system.agent_pid() == 0
     assert system.run(["systemctl", "is-enabled", UNIT]).strip() == "enabled"
@@ -194,8 +173,25 @@ def test_manual_pages_and_completions_are_of_this_command_line(unpacked: tuple[P
     assert run(["bash", "-c", complete]).split() == ["--json"]
 
 
-def test_the_rpm_by_its_lists_and_scripts_and_a_trial_without_a_guest_of_the_fedora_family(both: tuple[Path, Path], session: Session) -> None:
-    rpm = str(both[1])
+def test_the_list_of_what_is_inside_is_that_of_the_lock_file(packages: Packages) -> None:
+    document = json.loads(packages.sbom.read_text())
+    assert (document["bomFormat"], document["metadata"]["component"]["name"]) == ("CycloneDX", NAME)
+    listed = {(part["name"], part["version"]): part for part in document["components"]}
+    locked = {(part["name"], part["version"]): part for part in tomllib.loads((REPOSITORY / "Cargo.lock").read_text())["package"]}
+    assert set(listed) < set(locked)
+    # What this machine's build is made of, and neither what only tests need nor what only another system does.
+    names = {name for name, _ in listed}
+    assert {"tokio", "lapin", "openssl", "openssl-sys", "mongodb", "bson"} <= names
+    assert not names & {NAME, "proptest", "windows-sys", "rustls", "ring", "aws-lc-rs"}
+    for crate, part in listed.items():
+        assert part["licenses"], crate
+        assert part["purl"].startswith(f"pkg:cargo/{crate[0]}@"), crate
+        assert [entry["content"] for entry in part["hashes"] if entry["alg"] == "SHA-256"] == [locked[crate]["checksum"]], crate
+    assert str(REPOSITORY) not in packages.sbom.read_text()
+
+
+def test_the_rpm_by_its_lists_and_scripts_and_a_trial_without_a_guest_of_the_fedora_family(packages: Packages, session: Session) -> None:
+    rpm = str(packages.rpm)
     assert run(["rpm", "-qp", "--configfiles", rpm]).split() == [LOGROTATE]
     assert "openstack-trove-guestagent" in run(["rpm", "-qp", "--conflicts", rpm])
     requires = run(["rpm", "-qp", "--requires", rpm])
