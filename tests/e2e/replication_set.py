@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -166,8 +167,25 @@ class ReplicationSet:
                 replica.instance.call("wait_for_txn", txn=latest)
                 assert self.read(replica, self.engine.checksum) == self.read(source, self.engine.checksum)
 
+    def check_roles(self, source: Server, replicas: list[Server], alone: list[Server] | None = None) -> None:
+        """What `trove-guestctl status` says on each guest."""
+        wanted = [(source, {"name": "primary", "replicas": len(replicas)})]
+        wanted += [(replica, {"name": "replica", "source": source.guest.address, "trouble": None}) for replica in replicas]
+        wanted += [(server, {"name": "alone"}) for server in alone or []]
+        for server, expected in wanted:
+
+            def told(server: Server = server, expected: dict[str, Any] = expected) -> bool:
+                return role(server) == expected
+
+            wait_until(f"the role {expected} of {server.guest.name}", told, SYNC_SECONDS, lambda server=server: str(role(server)))
+
     def rows(self, server: Server) -> set[int]:
         return {number for (number,) in self.read(server, ROWS)}
+
+
+def role(server: Server) -> dict[str, Any] | None:
+    """A member's part in replication, as its own agent shows it to an operator."""
+    return json.loads(server.guest.run(["trove-guestctl", "status", "--json"]))["role"]
 
 
 def passwords(context: dict[str, Any]) -> list[str]:

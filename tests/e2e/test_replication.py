@@ -50,6 +50,7 @@ def test_a_set_is_made_promoted_ejected_and_taken_apart(deployment: Deployment, 
     load.server = second
     load.wait_for_more()
     members.check_equal(second, [first, third], load)
+    members.check_roles(second, [first, third])
 
     # Out of order: one replica falls behind, then the source is cut off and commits rows that nobody hears of.
     load.wait_for_more()
@@ -108,6 +109,7 @@ def test_a_set_is_made_promoted_ejected_and_taken_apart(deployment: Deployment, 
     members.read(third, "INSERT INTO t VALUES (30000001, 'on its own')")
     load.wait_for_more()
     members.check_equal(source, [second], load)
+    members.check_roles(source, [second], alone=[third])
     assert members.rows(third) == before | {30000001}
     assert before < members.rows(source)
     assert engine.identity(third) != engine.identity(source)
