@@ -79,8 +79,9 @@ impl Heartbeat {
         tracing::debug!(status = word, "heartbeat");
         tokio::select! {
             // Cancel-safe: a message that has not left is given up. One that has left is followed by the next over the same connection.
-            sent = self.conductor.heartbeat(word) => sent.map(|()| self.told.heartbeat(word)),
+            biased;
             () = self.status.outdated(version) => Ok(()),
+            sent = self.conductor.heartbeat(word) => sent.map(|()| self.told.heartbeat(word)),
         }
     }
 

@@ -84,12 +84,22 @@ async fn run(channel: Channel, mut posts: mpsc::UnboundedReceiver<Post>) {
                     returned.clear();
                 }
             }
-            post = posts.recv(), if !posts.is_closed() || !posts.is_empty() => {
+            post = wanted(&mut posts), if !posts.is_closed() || !posts.is_empty() => {
                 if let Some(post) = post {
                     under_way.push(Box::pin(publish(channel.clone(), post)) as UnderWay<_>);
                 }
             }
             else => return,
+        }
+    }
+}
+
+/// The next message that somebody waits for: one that was given up before it has left, as a heartbeat that is not true any more, does not leave.
+async fn wanted(posts: &mut mpsc::UnboundedReceiver<Post>) -> Option<Post> {
+    loop {
+        let post = posts.recv().await?;
+        if !post.tell.is_closed() {
+            return Some(post);
         }
     }
 }
@@ -161,6 +171,8 @@ fn take_back(letter: &Letter, returned: &mut Vec<Returned>) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt;
+
     use super::*;
 
     fn letter(key: &str, body: &str) -> Letter {
@@ -182,6 +194,18 @@ mod tests {
         let mut cx = Context::from_waker(std::task::Waker::noop());
         assert_eq!(ended(&mut under_way, &mut cx), Poll::Ready(vec![2, 1]));
         assert_eq!((ended(&mut under_way, &mut cx), under_way.len()), (Poll::Pending, 1));
+    }
+
+    #[tokio::test]
+    async fn what_nobody_waits_for_any_more_does_not_leave() {
+        let (sender, mut posts) = mpsc::unbounded_channel();
+        let sender = Sender(sender);
+        let mut given_up = Box::pin(sender.send(Arc::new(letter("conductor", "stale"))));
+        assert!(given_up.as_mut().now_or_never().is_none(), "it is queued");
+        drop(given_up);
+        let mut waiting = Box::pin(sender.send(Arc::new(letter("conductor", "true"))));
+        assert!(waiting.as_mut().now_or_never().is_none());
+        assert_eq!(wanted(&mut posts).await.unwrap().letter.body, "true");
     }
 
     #[test]
