@@ -31,6 +31,8 @@ mod prepare;
 mod quoting;
 #[path = "postgresql/replication.rs"]
 mod replication;
+#[path = "postgresql/replication_tls.rs"]
+mod replication_tls;
 #[path = "postgresql/upgrade.rs"]
 mod upgrade;
 #[path = "postgresql/users.rs"]

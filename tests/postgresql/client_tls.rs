@@ -14,7 +14,7 @@ use crate::support::{Guest, logged, run, user};
 
 const PASSWORD: &str = "planted-Client1";
 
-async fn act(guest: &Guest, mode: &str, container: Option<Value>) -> Result<Value, Error> {
+pub(crate) async fn act(guest: &Guest, mode: &str, container: Option<Value>) -> Result<Value, Error> {
     let container: Option<Container> = container.map(|value| serde_json::from_value(value).unwrap());
     let (enable, disable) = (container.is_some(), container.is_none());
     let action = flow::Action { mode: Some(mode), container: container.as_ref(), enable, disable };
@@ -30,7 +30,7 @@ async fn show(guest: &Guest) -> Value {
 }
 
 /// The certificate of a real handshake. The server has its files read again by its main process, a moment after it was told.
-async fn until_presented(guest: &Guest, wanted: Option<&Identity>) {
+pub(crate) async fn until_presented(guest: &Guest, wanted: Option<&Identity>) {
     let presented = async {
         let mut look = tokio::time::interval(std::time::Duration::from_millis(100));
         loop {

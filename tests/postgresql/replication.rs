@@ -22,29 +22,29 @@ use crate::upgrade::{moved, no_volume};
 
 const SUM: &str = "SELECT count(*) || ' ' || md5(string_agg(i || w, ',' ORDER BY i)) FROM t";
 
-fn strategy(guest: &Guest) -> &dyn ReplicationStrategy {
+pub(crate) fn strategy(guest: &Guest) -> &dyn ReplicationStrategy {
     guest.manager.replication().unwrap()
 }
 
 /// What a source tells the controller, with this machine's one address in place of the guest's.
-async fn context(source: &Guest) -> Value {
+pub(crate) async fn context(source: &Guest) -> Value {
     let mut context = Value::Object(replication::context(&source.op, &source.manager, Release::Zed).await.unwrap());
     context["master"]["host"] = json!("127.0.0.1");
     context
 }
 
-fn info(context: Value) -> ReplicaInfo {
+pub(crate) fn info(context: Value) -> ReplicaInfo {
     serde_json::from_value(context).unwrap()
 }
 
-async fn attach(replica: &Guest, source: &Guest) -> trove_guestagent::Result<()> {
+pub(crate) async fn attach(replica: &Guest, source: &Guest) -> trove_guestagent::Result<()> {
     // What Trove renders of its template of a replica.
     let config = trove_guestagent::model::Overrides::Text("# Currently unused".into());
     replication::attach(&replica.op, &replica.manager, &info(context(source).await), Some(&config)).await
 }
 
 /// `prepare` of a replica; from a backup when there is one.
-async fn make_replica(replica: &Guest, source: &Guest, backup: Option<&Finished>) {
+pub(crate) async fn make_replica(replica: &Guest, source: &Guest, backup: Option<&Finished>) {
     let mut snapshot = context(source).await;
     snapshot["dataset"] = json!({"dataset_size": 0.1});
     snapshot["replication_strategy"] = json!("PostgresqlReplicationStreaming");
@@ -154,7 +154,7 @@ async fn equal(source: &Guest, replicas: &[&Guest]) {
     }
 }
 
-async fn slots(guest: &Guest) -> Vec<String> {
+pub(crate) async fn slots(guest: &Guest) -> Vec<String> {
     let sql = "SELECT slot_name || ' ' || active FROM pg_replication_slots WHERE slot_name LIKE 'trove_replica%' ORDER BY 1";
     guest.rows(&SqlText::new(sql)).await.into_iter().filter_map(|row| row.into_iter().next().flatten()).collect()
 }
@@ -242,7 +242,7 @@ fn a_set_is_made_promoted_ejected_and_taken_apart_while_somebody_writes() {
 }
 
 /// As [`equal`], of a source that somebody writes to.
-async fn equal_under_load(source: &Guest, replicas: &[&Guest]) {
+pub(crate) async fn equal_under_load(source: &Guest, replicas: &[&Guest]) {
     let latest = strategy(source).latest_transaction(&source.op).await.unwrap();
     for replica in replicas {
         strategy(replica).wait_for_transaction(&replica.op, &latest).await.unwrap();
@@ -333,7 +333,7 @@ async fn stands_alone(guest: Guest, source: &Guest) -> Guest {
     guest
 }
 
-fn assert_rewound() {
+pub(crate) fn assert_rewound() {
     let log = logged();
     let lines: Vec<&str> = log.lines().filter(|line| ["attach", "following: "].iter().any(|part| line.contains(part))).collect();
     assert!(log.contains("way=Rewind") && log.contains("rewound the data"), "{lines:#?}");
@@ -483,6 +483,17 @@ fn a_rebuilt_replica_goes_on_following() {
             upgrade::rebuild(&replica.op, &replica.manager, replica.manager.upgrades().unwrap(), &volume, Some(&base), None).await.unwrap();
         }
         load.end().await;
+        equal(&first, &[&replica]).await;
+        secrets_are_kept(&first, &replica);
+        // So does one whose source is rebuilt: the source's account has the password it had.
+        let first = moved(first).await;
+        std::fs::create_dir(first.dir.join("state")).unwrap();
+        let (base, volume) = (first.base(""), no_volume(&first));
+        upgrade::rebuild(&first.op, &first.manager, first.manager.upgrades().unwrap(), &volume, Some(&base), None).await.unwrap();
+        context(&first).await;
+        assert_ne!(first.parameter("wal_keep_size").await, "0");
+        first.rows(&SqlText::new("SELECT pg_terminate_backend(pid) FROM pg_stat_replication")).await;
+        first.as_user("u", "p", "shop", "INSERT INTO t VALUES (-9, 'rebuilt')").await.unwrap();
         equal(&first, &[&replica]).await;
         secrets_are_kept(&first, &replica);
         // An instance of its own has nothing to go on with.

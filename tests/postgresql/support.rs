@@ -12,7 +12,7 @@ use trove_guestagent::model::{DatabaseSpec, PageRequest, PrepareRequest, Service
 use trove_guestagent::op::Op;
 use trove_guestagent::system::command::SystemCommands;
 use trove_guestagent::system::postgresql::{Row, SqlText};
-use trove_guestagent::system::service;
+use trove_guestagent::system::service::{self, ServerCommand};
 
 pub(crate) use crate::harness::{NoPackages, logged, run};
 use crate::harness::{new_directory, pid_of, stop_and_remove, until_probed};
@@ -37,6 +37,15 @@ fn settings(dir: &Utf8Path) -> Settings {
     Settings::from_text("guest.conf", &text).unwrap()
 }
 
+/// A server that nobody stops, as the shared one, shuts down when the threads of the test program are gone.
+fn ending_with_the_tests(server: ServerCommand) -> ServerCommand {
+    let program = server.programs.iter().find(|program| program.is_file()).cloned().unwrap();
+    let user = ["--reuid", "--regid"].map(|option| format!("{option}={}", server.user));
+    let others = ["--init-groups", "--pdeathsig=QUIT", program.as_str()].map(str::to_owned);
+    let args = user.into_iter().chain(others).chain(server.args).collect();
+    ServerCommand { programs: vec!["/usr/bin/setpriv".into()], args, started_as_user: false, ..server }
+}
+
 impl Guest {
     /// A guest that nothing was done to.
     pub(crate) fn new(name: &str) -> Guest {
@@ -56,7 +65,7 @@ impl Guest {
         let settings = Arc::new(settings);
         let layout = Layout::new(&settings);
         let commands = Arc::new(SystemCommands);
-        let service = service::build(&settings, POSTGRESQL.services, layout.server_command(), commands.clone());
+        let service = service::build(&settings, POSTGRESQL.services, ending_with_the_tests(layout.server_command()), commands.clone());
         let deps = Deps { settings: settings.clone(), commands, service, packages: Arc::new(NoPackages) };
         let op = Op::internal(CancellationToken::new());
         Guest { manager: PostgreSqlManager::new(layout, deps), settings, dir, port, op }
@@ -127,10 +136,31 @@ impl Guest {
 
     /// What a user's own statements over the network come to: the first column of the last one's rows.
     pub(crate) async fn as_user(&self, user: &str, password: &str, database: &str, sql: &str) -> Result<Vec<String>, String> {
+        self.query(&self.login(user, password, database), tokio_postgres::NoTls, sql).await
+    }
+
+    /// The same over TLS, whoever the server is.
+    pub(crate) async fn as_tls_user(&self, user: &str, password: &str, database: &str, sql: &str) -> Result<Vec<String>, String> {
+        let mut builder = openssl::ssl::SslConnector::builder(openssl::ssl::SslMethod::tls_client()).unwrap();
+        builder.set_verify(openssl::ssl::SslVerifyMode::NONE);
+        let mut login = self.login(user, password, database);
+        login.ssl_mode(tokio_postgres::config::SslMode::Require);
+        self.query(&login, postgres_openssl::MakeTlsConnector::new(builder.build()), sql).await
+    }
+
+    fn login(&self, user: &str, password: &str, database: &str) -> tokio_postgres::Config {
         let mut config = tokio_postgres::Config::new();
         config.host("127.0.0.1").port(self.port).user(user).password(password).dbname(database);
+        config
+    }
+
+    async fn query<T>(&self, login: &tokio_postgres::Config, tls: T, sql: &str) -> Result<Vec<String>, String>
+    where
+        T: tokio_postgres::tls::MakeTlsConnect<tokio_postgres::Socket>,
+        T::Stream: Send + 'static,
+    {
         let text = |error: tokio_postgres::Error| error.as_db_error().map_or_else(|| error.to_string(), |error| error.message().to_owned());
-        let (client, connection) = config.connect(tokio_postgres::NoTls).await.map_err(text)?;
+        let (client, connection) = login.connect(tls).await.map_err(text)?;
         tokio::spawn(connection);
         let messages = client.simple_query(sql).await.map_err(text)?;
         let value = |message| match message {

@@ -261,7 +261,10 @@ impl Configuration {
     /// A file cannot be written.
     pub(super) async fn write_rules(&self, op: &Op, mode: Option<TlsMode>) -> Result<()> {
         let directory = self.layout.config_dir();
-        files::replace(&self.layout.hba_file(), host_rules::rules(mode).as_bytes(), MODE, self.account())?;
+        let ssl = self.read()?.merged()?.get(&["ssl"]);
+        let has_tls =
+            ssl.as_ref().and_then(Value::as_str).is_some_and(|ssl| ["on", "true", "yes", "1"].contains(&ssl.to_ascii_lowercase().as_str()));
+        files::replace(&self.layout.hba_file(), host_rules::rules(mode, has_tls).as_bytes(), MODE, self.account())?;
         files::replace(&self.layout.ident_file(), host_rules::IDENTITIES.as_bytes(), MODE, self.account())?;
         if self.layout.control == ServiceControlKind::Systemd {
             // postgresql.service starts every cluster whose start.conf says `auto`, whether its own unit is enabled or not.

@@ -14,6 +14,7 @@ use super::groups;
 use super::reload::reload;
 use super::tls::Tls;
 use crate::codec::{Document, PostgreSqlConf};
+use crate::config::TlsMode;
 use crate::error::{Error, Result};
 use crate::managers::configuration::{ChangeName, Group};
 use crate::managers::lifecycle::Lifecycle;
@@ -28,8 +29,9 @@ use crate::volume::filesystem_stats;
 const KEPT: u64 = 16;
 /// The least of that, MiB: two files of the log.
 const LEAST_KEPT: u64 = 32;
-/// On the volume, for root alone: files of a replica that a new root disk does not have, the agent's account among them, which is the source's.
-const KEPT_ROLE: &str = ".trove-replica";
+/// On the volume, for root alone: files of a role that a new root disk does not have, the agent's account among them, which is the same on a source and its replicas.
+const KEPT_REPLICA: &str = ".trove-replica";
+const KEPT_SOURCE: &str = ".trove-source";
 /// What says whom a replica follows.
 const WHOM: [&str; 2] = ["primary_conninfo", "primary_slot_name"];
 
@@ -106,9 +108,10 @@ impl Roles {
     /// # Errors
     /// The file system refused.
     pub(super) async fn begin(&self, op: &Op, is_to_follow: bool) -> Result<()> {
-        files::remove(&self.memory_file())?;
-        files::remove(&self.password_file())?;
-        files::remove_tree(&self.kept_role())?;
+        for file in [self.memory_file(), self.password_file(), self.authority_file()] {
+            files::remove(&file)?;
+        }
+        [Role::Replica, Role::Source].into_iter().try_for_each(|role| files::remove_tree(&self.kept(role)))?;
         if !is_to_follow {
             return Ok(());
         }
@@ -120,29 +123,44 @@ impl Roles {
         self.configuration.layout.config_dir().join("replication.pgpass")
     }
 
-    fn kept_role(&self) -> Utf8PathBuf {
-        self.configuration.layout.mount_point.join(KEPT_ROLE)
+    fn kept(&self, role: Role) -> Utf8PathBuf {
+        let name = match role {
+            Role::Source => KEPT_SOURCE,
+            Role::Replica => KEPT_REPLICA,
+        };
+        self.configuration.layout.mount_point.join(name)
     }
 
-    /// What is kept of a replica, where it belongs.
-    fn files_of_replica(&self) -> [Utf8PathBuf; 4] {
+    /// What is kept of a role, where it belongs.
+    fn files_of(&self, role: Role) -> Vec<Utf8PathBuf> {
         let layout = &self.configuration.layout;
-        let role = layout.override_dir().join(change(Role::Replica).stem()).with_extension("conf");
-        [layout.credentials.clone(), self.memory_file(), self.password_file(), role]
+        let parameters = layout.override_dir().join(change(role).stem()).with_extension("conf");
+        // With other passwords of the accounts, which all members have, no replica would find its way back, and no replica's agent into its own server.
+        let mut files = vec![layout.credentials.clone(), self.memory_file(), parameters];
+        if role == Role::Replica {
+            files.extend([self.password_file(), self.authority_file()]);
+        }
+        files
     }
 
-    /// On a new root disk a replica goes on as one: its data say that it is one, and nobody can give it another account of the agent's.
+    /// On a new root disk a replica goes on as one: its data say that it is one, and nobody can give it another account of the agent's. A source goes on as one, too.
     ///
     /// # Errors
     /// A file cannot be written.
     pub(super) async fn bring_back(&self, op: &Op) -> Result<()> {
-        let (kept, account) = (self.kept_role(), &self.configuration.layout.credentials);
-        if !self.is_standby() || !kept.is_dir() || account.exists() {
+        let is_lost = |role: Role| self.kept(role).is_dir() && self.files_of(role).first().is_some_and(|first| !first.exists());
+        let roles: Vec<Role> = [Role::Source, Role::Replica]
+            .into_iter()
+            .filter(|role| is_lost(*role) && (*role == Role::Source || self.is_standby()))
+            .collect();
+        if roles.is_empty() {
             return Ok(());
         }
-        // The agent's account comes last: without it, all are brought back again.
-        for file in self.files_of_replica().iter().rev() {
-            files::copy_file(&kept.join(file.file_name().unwrap_or_default()), file)?;
+        for role in roles {
+            // The first comes last: without it, all are brought back again. What both have is the replica's.
+            for file in self.files_of(role).iter().rev() {
+                files::copy_file(&self.kept(role).join(file.file_name().unwrap_or_default()), file)?;
+            }
         }
         // Both: of a tree whose first level is right, the rest is left alone.
         self.data.owner.take(op, &self.configuration.layout.override_dir()).await?;
@@ -174,6 +192,14 @@ impl Host for Roles {
 
     fn guest_id(&self) -> &str {
         &self.guest_id
+    }
+
+    fn tls_mode(&self) -> Result<Option<TlsMode>> {
+        self.tls.mode()
+    }
+
+    fn authority_file(&self) -> Utf8PathBuf {
+        self.configuration.layout.config_dir().join("replication-source-ca.pem")
     }
 
     fn kept_log(&self) -> Result<u64> {
@@ -233,11 +259,11 @@ impl Host for Roles {
         if after.remove_change(Group::System, &change(role).id) {
             self.write(op, &before, &after).await?;
         }
-        if role == Role::Source {
-            return Ok(());
+        if role == Role::Replica {
+            files::remove(&self.password_file())?;
+            files::remove(&self.authority_file())?;
         }
-        files::remove(&self.password_file())?;
-        files::remove_tree(&self.kept_role())
+        files::remove_tree(&self.kept(role))
     }
 
     async fn follow_nobody(&self, op: &Op) -> Result<()> {
@@ -250,7 +276,7 @@ impl Host for Roles {
         let mut after = before.clone();
         after.place_change(&change(Role::Replica), document);
         self.write(op, &before, &after).await?;
-        if self.kept_role().is_dir() { self.keep_role() } else { Ok(()) }
+        if self.kept(Role::Replica).is_dir() { self.keep_role(Role::Replica) } else { Ok(()) }
     }
 
     fn is_following(&self) -> Result<bool> {
@@ -279,10 +305,12 @@ impl Host for Roles {
         Ok(file)
     }
 
-    fn keep_role(&self) -> Result<()> {
-        let kept = self.kept_role();
+    fn keep_role(&self, role: Role) -> Result<()> {
+        let kept = self.kept(role);
         files::ensure_directory(&kept, 0o700, None)?;
-        self.files_of_replica().iter().try_for_each(|file| files::copy_file(file, &kept.join(file.file_name().unwrap_or_default())))
+        // There is one for some sources only.
+        files::remove(&kept.join(self.authority_file().file_name().unwrap_or_default()))?;
+        self.files_of(role).iter().try_for_each(|file| files::copy_file(file, &kept.join(file.file_name().unwrap_or_default())))
     }
 
     async fn rewind(&self, op: &Op, source: &Conninfo) -> Result<bool> {

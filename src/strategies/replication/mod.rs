@@ -5,7 +5,9 @@ pub mod mysql;
 pub mod postgresql;
 pub mod redis;
 mod remembered;
+mod source_tls;
 mod strategy;
 mod wait;
 
+pub use source_tls::Trust;
 pub use strategy::ReplicationStrategy;

@@ -1,4 +1,4 @@
-//! Sessions with the server, over its Unix socket.
+//! Sessions with the server, over its Unix socket; or with another host's.
 //!
 //! A session is opened per operation and closed after it: there is no pooled connection that a restart, a failover or a changed password could have
 //! broken. It uses the simple query protocol: statements about roles and databases cannot be prepared.
@@ -14,6 +14,7 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::{NoTls, SimpleQueryMessage};
 
 use super::credentials::{self, OS_ADMIN};
+use super::encryption::Encryption;
 use super::quote::SqlText;
 use crate::error::{Error, Result};
 use crate::op::Op;
@@ -56,8 +57,8 @@ enum Login {
     Administrator(Utf8PathBuf),
     /// As this role, which the server lets in without a password.
     Trusted(&'static str),
-    /// As this role.
-    Role { name: String, password: SecretString },
+    /// As this role, over the network.
+    Role { name: String, password: SecretString, encryption: Encryption },
 }
 
 /// Columns of a row, as text.
@@ -87,8 +88,8 @@ impl Client {
     }
 
     /// A client of another host's server, with somebody else's account.
-    pub fn remote(address: Arc<dyn Address>, name: &str, password: &SecretString) -> Client {
-        let login = Login::Role { name: name.to_owned(), password: password.clone() };
+    pub fn remote(address: Arc<dyn Address>, name: &str, password: &SecretString, encryption: Encryption) -> Client {
+        let login = Login::Role { name: name.to_owned(), password: password.clone(), encryption };
         Client { address, login, sessions: Semaphore::new(MAX_SESSIONS) }
     }
 
@@ -165,14 +166,15 @@ impl Client {
             config.password(password.expose_secret());
         }
         config.application_name("trove-guestagent").options(OPTIONS);
-        match config.connect(NoTls).await {
-            Ok((client, connection)) => {
-                // It ends with the client.
-                tokio::spawn(connection);
-                Ok(Ok(Session { client, _permit: permit }))
+        let connected = match &self.login {
+            Login::Role { encryption, .. } => {
+                let connected = config.ssl_mode(encryption.mode).connect(encryption.connector.clone()).await;
+                connected.map(|(client, connection)| (client, drop(tokio::spawn(connection))))
             }
-            Err(error) => Ok(Err(error)),
-        }
+            _ => config.connect(NoTls).await.map(|(client, connection)| (client, drop(tokio::spawn(connection)))),
+        };
+        // The connection's task ends with the client.
+        Ok(connected.map(|(client, ())| Session { client, _permit: permit }))
     }
 }
 
@@ -229,6 +231,9 @@ fn convert(error: &tokio_postgres::Error, action: String) -> Error {
         Some(source) => Error::Io { action, source: std::io::Error::new(source.kind(), source.to_string()) },
         // The server went away: nobody answered.
         None if error.is_closed() => Error::Io { action, source: std::io::ErrorKind::UnexpectedEof.into() },
-        None => Error::Database { action, code: None, message: error.to_string() },
+        None => {
+            let reason = std::error::Error::source(error).map(|reason| format!(": {reason}")).unwrap_or_default();
+            Error::Database { action, code: None, message: format!("{error}{reason}") }
+        }
     }
 }

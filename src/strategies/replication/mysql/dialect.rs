@@ -5,8 +5,8 @@ use camino::Utf8Path;
 use super::coordinates::Coordinates;
 use super::host::Role;
 use super::strategy::Positioning;
-use super::tls::Trust;
 use crate::model::{ReplicationUser, Source};
+use crate::strategies::replication::Trust;
 use crate::system::mysql::{Flavor, SqlText};
 
 /// Seconds between two attempts to reach a source (Trove's).

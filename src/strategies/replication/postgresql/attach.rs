@@ -10,10 +10,13 @@ use super::place::{History, Place};
 use super::slots;
 use super::source::Remote;
 use super::strategy::{PostgreSqlReplication, WAIT};
+use super::tls;
 use crate::error::{Error, Result, ResultExt};
 use crate::model::{Overrides, ReplicaInfo, ReplicationUser};
 use crate::op::Op;
+use crate::strategies::replication::Trust;
 use crate::strategies::replication::wait::Wait;
+use crate::system::files;
 use crate::system::postgresql::SqlText;
 
 /// How the data of a replica come to be those of its source.
@@ -33,7 +36,7 @@ pub(super) async fn run(strategy: &PostgreSqlReplication, op: &Op, info: &Replic
     let attached = async {
         strategy.require_version(op).await?;
         let user = info.context.user.as_ref().ok_or_else(|| Error::bad_request("the source names no account to replicate with"))?;
-        let remote = Remote::new(source, user);
+        let remote = Remote::new(source, user, info.tls.as_ref())?;
         // Nothing has changed yet.
         drop(remote.session(op).await?);
         let before = strategy.memory()?;
@@ -112,10 +115,15 @@ async fn follow(
     let slot = slots::name(host.guest_id());
     slots::ensure(op, &remote.session(op).await?, &slot).await.action("reserve the log at the source")?;
     let passfile = host.keep_password(op, &user.name, &user.password).await?;
-    let conninfo =
-        Conninfo { host: source.host.clone(), port: source.port, user: user.name.clone(), passfile, name: host.guest_id().to_owned() };
-    let memory =
-        Memory { password: Some(user.password.clone()), source: Some((source.host.clone(), source.port)), rebuilding: way != Way::Follow };
+    let trust = keep_authority(host, op, info).await?;
+    let (name, user_name) = (host.guest_id().to_owned(), user.name.clone());
+    let conninfo = Conninfo { host: source.host.clone(), port: source.port, user: user_name, passfile, name, trust };
+    let memory = Memory {
+        password: Some(user.password.clone()),
+        source: Some((source.host.clone(), source.port)),
+        tls: info.tls.clone(),
+        rebuilding: way != Way::Follow,
+    };
     strategy.remember(&memory)?;
     take_role(host, op, config, &conninfo, remote.limits(op).await?).await.action("take the role of a replica")?;
     if way == Way::Follow {
@@ -126,9 +134,18 @@ async fn follow(
     host.ensure_running(op).await?;
     strategy.remember(&Memory { rebuilding: false, ..memory })?;
     wait_until_streaming(strategy, op, &conninfo).await?;
-    host.keep_role()?;
+    host.keep_role(Role::Replica)?;
     // Of those who followed this instance when it was a source.
     slots::drop_idle(op, &strategy.session(op).await?, true).await
+}
+
+/// The source's authority, where the server's programs find it; nothing, for one that has told of no TLS.
+async fn keep_authority(host: &dyn Host, op: &Op, info: &ReplicaInfo) -> Result<Option<Trust>> {
+    let file = host.authority_file();
+    match &info.tls {
+        None => files::remove(&file).map(|()| None),
+        Some(tls) => tls::trust(&file, &info.context.source.host, tls, host.version(op).await?).map(Some),
+    }
 }
 
 async fn take_role(host: &dyn Host, op: &Op, config: Option<&Overrides>, conninfo: &Conninfo, limits: Vec<(String, u64)>) -> Result<()> {

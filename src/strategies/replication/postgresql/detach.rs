@@ -101,7 +101,8 @@ async fn say_farewell(strategy: &PostgreSqlReplication, op: &Op) -> Result<()> {
     let memory = strategy.memory()?;
     let (Some((host, port)), Some(password)) = (memory.source, memory.password) else { return Ok(()) };
     let source = Source { host, port, extra: Opaque::default() };
-    let remote = Remote::new(&source, &ReplicationUser { name: account::NAME.to_owned(), password });
+    let user = ReplicationUser { name: account::NAME.to_owned(), password };
+    let remote = Remote::new(&source, &user, memory.tls.as_ref())?;
     drop_slot(op, &remote, &slots::name(strategy.host.guest_id())).await
 }
 

@@ -8,6 +8,7 @@ use secrecy::SecretString;
 use serde_json::Value;
 
 use super::conninfo::Conninfo;
+use crate::config::TlsMode;
 use crate::error::Result;
 use crate::model::Overrides;
 use crate::op::Op;
@@ -61,6 +62,15 @@ pub trait Host: Send + Sync + fmt::Debug {
 
     /// The instance's id.
     fn guest_id(&self) -> &str;
+
+    /// What was asked for of the server's TLS.
+    ///
+    /// # Errors
+    /// What was done about TLS cannot be read.
+    fn tls_mode(&self) -> Result<Option<TlsMode>>;
+
+    /// Where the authority of a source is kept, which the server reads whenever it connects.
+    fn authority_file(&self) -> Utf8PathBuf;
 
     /// How much of the log a source keeps in any case, in MiB: what the volume can spare.
     ///
@@ -149,11 +159,11 @@ pub trait Host: Send + Sync + fmt::Debug {
     /// It cannot be written.
     async fn keep_password(&self, op: &Op, user: &str, password: &SecretString) -> Result<Utf8PathBuf>;
 
-    /// Keeps on the volume how this replica follows, for the agent of the next root disk.
+    /// Keeps on the volume what a role takes, for the agent of the next root disk.
     ///
     /// # Errors
     /// It cannot be written.
-    fn keep_role(&self) -> Result<()>;
+    fn keep_role(&self, role: Role) -> Result<()>;
 
     /// Brings the data of the stopped server back to where they leave those of a source, which they are an older branch of. False when that cannot be done: then nothing
     /// has changed.

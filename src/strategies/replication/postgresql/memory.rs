@@ -5,6 +5,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize, Serializer};
 
 use crate::error::Result;
+use crate::model::SourceTls;
 use crate::strategies::replication::remembered;
 
 /// Survives restarts of agent, server and guest.
@@ -16,6 +17,9 @@ pub(super) struct Memory {
     /// Whom it follows, or followed last.
     #[serde(default)]
     pub(super) source: Option<(String, u16)>,
+    /// What that one has told of its TLS.
+    #[serde(default)]
+    pub(super) tls: Option<SourceTls>,
     /// The data are being brought in line with those of the source.
     #[serde(default)]
     pub(super) rebuilding: bool,
@@ -52,7 +56,7 @@ mod tests {
     fn what_is_remembered_is_never_printed() {
         let dir = tempfile::tempdir().unwrap();
         let path = Utf8Path::from_path(dir.path()).unwrap().join("replication.json");
-        let memory = Memory { password: Some("planted".into()), source: Some(("h".into(), 1)), rebuilding: true };
+        let memory = Memory { password: Some("planted".into()), source: Some(("h".into(), 1)), rebuilding: true, tls: None };
         memory.save(&path).unwrap();
         let read = Memory::load(&path).unwrap();
         assert_eq!((read.password.as_ref().unwrap().expose_secret(), read.rebuilding), ("planted", true));

@@ -10,6 +10,7 @@ mod place;
 mod slots;
 mod source;
 mod strategy;
+mod tls;
 
 pub use conninfo::Conninfo;
 pub use host::{Host, Role, RoleOptions};

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use camino::Utf8PathBuf;
 
 use super::place::{History, Place};
-use crate::error::{Result, ResultExt};
-use crate::model::{ReplicationUser, Source};
+use super::tls;
+use crate::error::{Error, Result, ResultExt};
+use crate::model::{ReplicationUser, Source, SourceTls};
 use crate::op::Op;
 use crate::system::postgresql::{Address, Client, Session, SqlText};
 
@@ -36,15 +37,28 @@ impl Address for There {
 }
 
 impl Remote {
-    pub(super) fn new(source: &Source, user: &ReplicationUser) -> Remote {
+    /// # Errors
+    /// The authority it has told is none.
+    pub(super) fn new(source: &Source, user: &ReplicationUser, tls: Option<&SourceTls>) -> Result<Remote> {
         let address = Arc::new(There(source.host.clone(), source.port));
-        Remote { client: Client::remote(address, &user.name, &user.password), name: format!("{}:{}", source.host, source.port) }
+        let client = Client::remote(address, &user.name, &user.password, tls::encryption(&source.host, tls)?);
+        Ok(Remote { client, name: format!("{}:{}", source.host, source.port) })
     }
 
     /// # Errors
-    /// It is not reached, or does not let the account in.
+    /// It is not reached, is another one than its certificate must say, or does not let the account in.
     pub(super) async fn session(&self, op: &Op) -> Result<Session<'_>> {
-        self.client.session(op).await.action(format!("ask the source {}", self.name))
+        let session = self.client.session(op).await.map_err(|error| match error {
+            Error::Database { action, code, message } if message.contains("TLS") => {
+                let message = format!(
+                    "{message}. The certificate of the source is not of the authority it told, or its server has no TLS: check its \
+                     ssl_cert_file and ssl_ca_file"
+                );
+                Error::Database { action, code, message }
+            }
+            other => other,
+        });
+        session.action(format!("ask the source {}", self.name))
     }
 
     /// Where it is, and how it came there.

@@ -13,9 +13,9 @@ use serde_json::{Value, json};
 use super::host::{Host, Role, RoleOptions};
 use super::memory::Memory;
 use super::place::Place;
-use super::{account, attach, detach, slots};
+use super::{account, attach, detach, slots, tls};
 use crate::error::{Error, Result};
-use crate::model::{BackupMetadata, LastTxn, MemberRole, Opaque, Overrides, ReplicaContext, ReplicaInfo, Source};
+use crate::model::{BackupMetadata, LastTxn, MemberRole, Opaque, Overrides, ReplicaContext, ReplicaInfo, Source, SourceTls};
 use crate::op::Op;
 use crate::strategies::replication::ReplicationStrategy;
 use crate::strategies::replication::wait::Wait;
@@ -178,10 +178,12 @@ impl ReplicationStrategy for PostgreSqlReplication {
         let session = self.session(op).await?;
         let is_standby = Place::read(op, &session).await?.is_standby;
         let user = account::ensure(op, &*self.host, &session, is_standby).await?;
+        self.host.keep_role(Role::Source)?;
         slots::drop_idle(op, &session, false).await?;
         let mut position = Opaque::default();
         position.0.insert(ADMINISTRATOR.into(), json!(self.host.administrator()?.expose_secret()));
-        let source = Source { host: self.host.address()?, port: self.host.port()?, extra: Opaque::default() };
+        let extra = tls::offer(self, op).await?.map(|tls| (SourceTls::KEY.to_owned(), json!(tls))).into_iter().collect();
+        let source = Source { host: self.host.address()?, port: self.host.port()?, extra: Opaque(extra) };
         Ok(ReplicaContext { source, user: Some(user), log_position: position })
     }
 
