@@ -4,6 +4,8 @@
 
 #[path = "datastore/harness.rs"]
 mod harness;
+#[path = "mysql/identity.rs"]
+mod identity;
 #[path = "datastore/ports.rs"]
 mod ports;
 #[path = "redis/support.rs"]
@@ -11,6 +13,8 @@ mod support;
 
 #[path = "redis/backup.rs"]
 mod backup;
+#[path = "redis/client_tls.rs"]
+mod client_tls;
 #[path = "redis/cluster.rs"]
 mod cluster;
 #[path = "redis/configuration.rs"]

@@ -9,25 +9,25 @@ use trove_guestagent::strategies::replication::ReplicationStrategy;
 
 use crate::support::{Guest, logged, run, values};
 
-fn strategy(guest: &Guest) -> &dyn ReplicationStrategy {
+pub(crate) fn strategy(guest: &Guest) -> &dyn ReplicationStrategy {
     guest.manager.replication().unwrap()
 }
 
 /// What a source tells the controller, with this machine's one address in place of the guest's.
-async fn context(source: &Guest) -> Value {
+pub(crate) async fn context(source: &Guest) -> Value {
     let mut context = Value::Object(replication::context(&source.op, &source.manager, Release::Train).await.unwrap());
     context["master"]["host"] = json!("127.0.0.1");
     context
 }
 
-async fn attach(replica: &Guest, source: &Guest) -> trove_guestagent::Result<()> {
+pub(crate) async fn attach(replica: &Guest, source: &Guest) -> trove_guestagent::Result<()> {
     let info: ReplicaInfo = serde_json::from_value(context(source).await).unwrap();
     // As Train renders replica.config.template.
     let config = values(json!({"slave-read-only": "yes", "repl-diskless-sync": "yes", "repl-diskless-sync-delay": 0}));
     replication::attach(&replica.op, &replica.manager, &info, Some(&config)).await
 }
 
-async fn wait_for_value(guest: &Guest, key: &str, wanted: &str) {
+pub(crate) async fn wait_for_value(guest: &Guest, key: &str, wanted: &str) {
     let arrived = async {
         let mut look = tokio::time::interval(Duration::from_millis(20));
         loop {

@@ -59,6 +59,22 @@ impl Guest {
         guest
     }
 
+    /// One whose port is followed by another one of nobody.
+    pub(crate) async fn prepared_with_two_ports(name: &str) -> Guest {
+        let guest = Guest::new(name, |_| ());
+        let mut port = free_port();
+        loop {
+            let next = free_port();
+            if next == port + 1 {
+                break;
+            }
+            port = next;
+        }
+        let guest = Guest { port, ..guest };
+        guest.manager.prepare_server(&guest.op, &guest.request("")).await.unwrap();
+        guest
+    }
+
     /// The same guest after its agent was started again.
     pub(crate) fn agent_again(&self) -> Guest {
         Guest::with_settings(self.dir.clone(), (*self.settings).clone(), self.port)

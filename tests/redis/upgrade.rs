@@ -12,7 +12,7 @@ use trove_guestagent::volume::Volume;
 use crate::support::{Guest, logged, run, values};
 
 /// An instance without a volume of its own.
-fn no_volume(guest: &Guest) -> Volume {
+pub(crate) fn no_volume(guest: &Guest) -> Volume {
     Volume::new(guest.dir.join("no-device"), &guest.settings.volume, std::sync::Arc::new(SystemCommands))
 }
 

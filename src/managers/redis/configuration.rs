@@ -16,7 +16,7 @@ use crate::codec::{Document, RedisConf};
 use crate::config::ServiceControlKind;
 use crate::error::{Error, Result};
 use crate::managers::Owner;
-use crate::managers::configuration::{COMMON, Group, Layers, Store, Style};
+use crate::managers::configuration::{COMMON, ChangeName, Group, Layers, Store, Style};
 use crate::managers::upgrade;
 use crate::op::Op;
 use crate::system::files;
@@ -30,6 +30,9 @@ pub(super) const PASSWORD: &str = "auth_password";
 /// The layer of how replicas, and backups, get their data: Trove's template has the server write them to its disk first, which is where a full disk stops all
 /// writes (`stop-writes-on-bgsave-error`). A user may have it so.
 const SYNCHRONIZATION: &str = "synchronization";
+/// The layer of TLS for clients. Its number is fixed, and the last: a replica's own certificates come before those it was given to follow with.
+pub(super) const CLIENT_TLS: &str = "client-tls";
+const LAST: u32 = 900;
 /// Layers that belong to the instance, whatever its controller renders.
 const KEPT: [&str; 2] = [PASSWORD, CLUSTERING];
 /// The password before, while it is being changed: the running server may still want it.
@@ -67,6 +70,13 @@ pub(super) fn layer<'a>(directives: impl IntoIterator<Item = (&'a str, Value)>) 
         document.set_directive(name, &value)?;
     }
     Ok(document)
+}
+
+fn put(layers: &mut Conf, group: Group, id: &str, document: RedisConf) {
+    match id {
+        CLIENT_TLS => layers.place_change(&ChangeName { group, number: LAST, id: id.to_owned() }, document),
+        _ => layers.set_change(group, id, document),
+    }
 }
 
 impl Configuration {
@@ -194,7 +204,7 @@ impl Configuration {
         };
         after.set_change(Group::System, COMMON, self.system_layer(&after.base, &command)?);
         after.set_change(Group::SystemBeforeUser, SYNCHRONIZATION, layer([("repl-diskless-sync", json!(true))])?);
-        others.into_iter().for_each(|(group, id, document)| after.set_change(group, id, document));
+        others.into_iter().for_each(|(group, id, document)| put(&mut after, group, id, document));
         let change = self.try_out(op, before, after).await?;
         self.write(op, &change).await
     }
@@ -207,7 +217,7 @@ impl Configuration {
         let before = self.read()?;
         let mut after = before.clone();
         match document {
-            Some(document) => after.set_change(Group::System, id, document),
+            Some(document) => put(&mut after, Group::System, id, document),
             None => drop(after.remove_change(Group::System, id)),
         }
         let change = self.try_out(op, before, after).await?;

@@ -19,12 +19,14 @@ use super::roles::Roles;
 use super::root::Root;
 use super::running::Running;
 use super::server::RedisServer;
+use super::tls::Tls;
 use super::upgrading;
 use crate::error::{Error, Result, ResultExt};
 use crate::managers::configuration::{COMMON, Group, Pending};
 use crate::managers::lifecycle::Lifecycle;
 use crate::managers::logs::GuestLogs;
 use crate::managers::restoring::HalfRestored;
+use crate::managers::tls::{ClientTls, TlsStore};
 use crate::managers::{Backups, ConfigGroups, DatastoreManager, Deps, Descriptor, Owner, RedisCluster, RootAccess, StatusProbe, Upgrades};
 use crate::model::{MemberRole, PrepareRequest};
 use crate::op::Op;
@@ -49,6 +51,7 @@ pub struct RedisManager {
     cluster: Member,
     backups: RedisBackups,
     logs: Logs,
+    tls: Tls,
 }
 
 impl RedisManager {
@@ -72,6 +75,11 @@ impl RedisManager {
         let lifecycle = Arc::new(Lifecycle::new(Arc::clone(&service), server, owner.clone(), wait).telling(Arc::clone(&pending)));
         let running = Running { client: client.clone(), service: Arc::clone(&service), configuration: Arc::clone(&configuration), pending };
         let roles = Arc::new(Roles { running: running.clone(), lifecycle: Arc::clone(&lifecycle) });
+        let tls = Tls {
+            store: TlsStore::new(layout.data_dir().join("tls"), owner.clone()),
+            configured_mode: deps.settings.tls_mode,
+            running: running.clone(),
+        };
         let strategy = deps.settings.datastore.replication_strategy.as_deref().unwrap_or(RedisSyncReplication::NAME);
         RedisManager {
             groups: Groups { running: running.clone() },
@@ -86,6 +94,7 @@ impl RedisManager {
                 owner: owner.clone(),
             },
             logs: Logs { configuration: Arc::clone(&configuration) },
+            tls,
             deps,
             layout,
             owner,
@@ -108,6 +117,11 @@ impl RedisManager {
     /// The account the server runs as, for upgrades.
     pub(super) fn owner(&self) -> &Owner {
         &self.owner
+    }
+
+    /// TLS, for upgrades.
+    pub(super) fn client_tls(&self) -> &Tls {
+        &self.tls
     }
 
     /// Whether the data directory holds half of a restore.
@@ -164,7 +178,7 @@ impl DatastoreManager for RedisManager {
     }
 
     fn written_directories(&self) -> Vec<Utf8PathBuf> {
-        vec![self.layout.config_dir(), self.layout.override_dir(), self.layout.data_dir()]
+        vec![self.layout.config_dir(), self.layout.override_dir(), self.layout.data_dir(), self.tls.store().directory().to_owned()]
     }
 
     async fn is_installed(&self, op: &Op) -> bool {
@@ -184,6 +198,7 @@ impl DatastoreManager for RedisManager {
         }
         let contents = request.config_contents.as_deref().unwrap_or_default();
         self.configuration.write_base(op, contents, true, layers).await.action("write the configuration")?;
+        self.tls.store().forget()?;
         self.configuration.forget_password()
     }
 
@@ -247,6 +262,10 @@ impl DatastoreManager for RedisManager {
 
     fn logs(&self) -> Option<&dyn GuestLogs> {
         Some(&self.logs)
+    }
+
+    fn tls(&self) -> Option<&dyn ClientTls> {
+        Some(&self.tls)
     }
 
     fn redis_cluster(&self) -> Option<&dyn RedisCluster> {

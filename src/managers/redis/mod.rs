@@ -14,6 +14,7 @@ mod roles;
 mod root;
 mod running;
 mod server;
+mod tls;
 mod upgrading;
 
 pub use descriptor::REDIS;

@@ -23,7 +23,9 @@ const UNSEEN: &[(&str, &str)] = &[
     ("port", "6379"),
     ("requirepass", ""),
     ("save", "3600 1 300 100 60 10000"),
+    ("tls-cluster", "no"),
     ("tls-port", "0"),
+    ("tls-replication", "no"),
 ];
 /// Set by commands of their own.
 const BY_COMMAND: &[&str] = &["rename-command", "replicaof", "slaveof", "user"];
@@ -67,6 +69,7 @@ impl Running {
     /// The server refuses a value.
     pub(super) async fn set(&self, op: &Op, wanted: Vec<(String, SecretString)>) -> Result<Vec<String>> {
         let mut session = self.client.session(op).await?;
+        let (together, wanted) = apart(wanted);
         let (mut old, mut waiting): (Vec<(String, SecretString)>, Vec<String>) = (Vec::new(), Vec::new());
         for (name, value) in wanted {
             let before = session.parameters(op, &name).await?.remove(&name);
@@ -82,30 +85,43 @@ impl Running {
                 }
             }
         }
+        if together.is_empty() {
+            return Ok(waiting);
+        }
+        let names: Vec<String> = together.iter().map(|(name, _)| name.clone()).collect();
+        match session.set_parameters(op, together).await {
+            Ok(()) => {}
+            Err(error) if takes_one_at_a_time(&error) => waiting.extend(names),
+            Err(error) => {
+                put_back(op, &mut session, old).await;
+                return Err(error);
+            }
+        }
         Ok(waiting)
     }
 
-    /// Brings `names` of the running server in line with a change that is in the files.
+    /// Brings `names` of the running server in line with a change that is in the files. True when some of it waits for a restart.
     ///
     /// # Errors
     /// Those of [`Self::set`].
-    pub(super) async fn settle(&self, op: &Op, change: &Change, names: &BTreeSet<String>) -> Result<()> {
+    pub(super) async fn settle(&self, op: &Op, change: &Change, names: &BTreeSet<String>) -> Result<bool> {
         if names.is_empty() || !self.is_up(op).await? {
-            return Ok(());
+            return Ok(false);
         }
         let merged = change.after.merged()?;
         let settable = names.iter().filter(|name| !BY_COMMAND.contains(&name.as_str()));
         let wanted: Vec<_> = settable.filter_map(|name| Some((name.clone(), Running::target(change, &merged, name)?))).collect();
         let changed: Vec<String> = wanted.iter().map(|(name, _)| name.clone()).collect();
         let waiting = self.set(op, wanted).await?;
-        self.pending.settle(op, &*self.service, &changed, &waiting).await
+        self.pending.settle(op, &*self.service, &changed, &waiting).await?;
+        Ok(!waiting.is_empty())
     }
 
-    /// Writes a layer of the agent's own (none: removes it), and brings the running server in line with it.
+    /// Writes a layer of the agent's own (none: removes it), and brings the running server in line with it. True when some of it waits for a restart.
     ///
     /// # Errors
     /// The server refuses something; files and server are as they were.
-    pub(super) async fn change_system(&self, op: &Op, id: &str, document: Option<RedisConf>) -> Result<()> {
+    pub(super) async fn change_system(&self, op: &Op, id: &str, document: Option<RedisConf>) -> Result<bool> {
         let change = self.configuration.change_system(op, id, document).await?;
         let names = &names(&change.before, Group::System, id) | &names(&change.after, Group::System, id);
         match self.settle(op, &change, &names).await {
@@ -117,6 +133,25 @@ impl Running {
             other => other,
         }
     }
+}
+
+type Wanted = Vec<(String, SecretString)>;
+
+/// Parameters of which the server takes no one without the others: a certificate without its key, or a port that another listener has still. They are told apart when TLS is
+/// among them.
+fn apart(wanted: Wanted) -> (Wanted, Wanted) {
+    if !wanted.iter().any(|(name, _)| name.starts_with("tls-")) {
+        return (Vec::new(), wanted);
+    }
+    let (mut together, others): (Wanted, Wanted) = wanted.into_iter().partition(|(name, _)| name.starts_with("tls-") || name == "port");
+    // They take effect in this order: who gives up a port comes before who takes it.
+    together.sort_by_key(|(name, value)| name == "port" && value.expose_secret() != "0");
+    (together, others)
+}
+
+/// The words of servers before 7 for several parameters at once.
+fn takes_one_at_a_time(error: &Error) -> bool {
+    matches!(error, Error::Database { message, .. } if message.contains("wrong number of arguments") || message.contains("Wrong number of arguments"))
 }
 
 /// The server's words for a parameter it takes at its start only (src/config.c: `configSetCommand`): it has no code for it.

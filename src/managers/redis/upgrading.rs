@@ -104,7 +104,8 @@ impl Upgrades for RedisManager {
         if let Some(overrides) = overrides.filter(|overrides| !overrides.is_empty()) {
             layers.push((Group::User, COMMON, groups::parse(overrides).action("read the configuration group")?));
         }
-        configuration.write_base(op, contents.unwrap_or_default(), true, layers).await
+        configuration.write_base(op, contents.unwrap_or_default(), true, layers).await?;
+        self.client_tls().reinstate(op).await
     }
 
     async fn adapt(&self, op: &Op) -> Result<()> {

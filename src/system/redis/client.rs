@@ -204,6 +204,21 @@ impl Session {
         self.command(op, &format!("set the parameter {name}"), &request).await
     }
 
+    /// Sets several parameters of the running server, all of them or none (servers before 7 take one at a time). Those whose names end in `-pass` are secrets.
+    ///
+    /// # Errors
+    /// Those of [`Self::set_parameter`].
+    pub async fn set_parameters(&mut self, op: &Op, parameters: Vec<(String, SecretString)>) -> Result<()> {
+        let names: Vec<String> = parameters.iter().map(|(name, _)| name.clone()).collect();
+        let add = |request: Request, (name, value): (String, SecretString)| {
+            let is_secret = name.ends_with("-pass");
+            let request = request.arg(name);
+            if is_secret { request.secret(value) } else { request.arg(value.expose_secret()) }
+        };
+        let request = parameters.into_iter().fold(self.config().arg("SET"), add);
+        self.command(op, &format!("set the parameters {}", names.join(", ")), &request).await
+    }
+
     /// Has the server write its parameters into its configuration file (`CONFIG REWRITE`).
     ///
     /// # Errors

@@ -7,7 +7,7 @@ use secrecy::SecretString;
 use serde_json::Value;
 
 use crate::error::Result;
-use crate::model::Overrides;
+use crate::model::{Overrides, SourceTls};
 use crate::op::Op;
 use crate::system::redis::Client;
 
@@ -34,11 +34,23 @@ pub trait Host: Send + Sync + fmt::Debug {
     /// The guest has no network.
     fn address(&self) -> Result<String>;
 
-    /// The server's port.
+    /// The server's port: the one for TLS, where it has no other.
     ///
     /// # Errors
     /// The configuration cannot be read.
     fn port(&self) -> Result<u16>;
+
+    /// What the server offers replicas, which have no other way in than TLS; `None` when they have.
+    ///
+    /// # Errors
+    /// The configuration, or a file that it names, cannot be read.
+    fn tls(&self) -> Result<Option<SourceTls>>;
+
+    /// The directives of a replica whose source lets nobody in without TLS; the authority to verify it with, and a certificate to connect with, are in files then.
+    ///
+    /// # Errors
+    /// This instance's own certificates are of another authority; or a file cannot be written.
+    async fn following_over_tls(&self, op: &Op, source: &SourceTls) -> Result<Vec<(&'static str, Value)>>;
 
     /// What the server wants to hear of those who log in.
     ///

@@ -10,10 +10,12 @@ use serde_json::{Value, json};
 use super::host::{Host, Role};
 use super::state::State;
 use crate::error::{Error, Result, ResultExt};
-use crate::model::{BackupMetadata, LastTxn, MemberRole, Opaque, Overrides, ReplicaContext, ReplicaInfo, Source};
+use crate::model::{BackupMetadata, LastTxn, MemberRole, Opaque, Overrides, ReplicaContext, ReplicaInfo, Source, SourceTls};
 use crate::op::Op;
 use crate::strategies::replication::ReplicationStrategy;
+use crate::strategies::replication::source_tls::authorities;
 use crate::strategies::replication::wait::Wait;
+use crate::system::certificates;
 use crate::system::redis::Request;
 
 /// How long a replica may get nowhere on its way to its source. Trove waits 120 s for an offset, and not at all for a replica.
@@ -79,6 +81,19 @@ impl RedisSyncReplication {
     }
 }
 
+/// The server itself says in its log only that a source is another one than it should be, and tries for ever.
+async fn check(op: &Op, source: &Source, tls: &SourceTls) -> Result<()> {
+    let authorities = authorities(tls)?;
+    if authorities.is_empty() {
+        return Err(Error::bad_request(
+            "the source names no authority (ca) to verify its certificate with, and replicas of this datastore verify it always: set its TLS with one",
+        ));
+    }
+    certificates::check_server(op, &source.host, source.port, authorities).await.map_err(|error| {
+        Error::guest(format!("{error}. The certificate of the source is not of the authority it told, or its server has no TLS there: check its TLS (ssl_show)"))
+    })
+}
+
 #[async_trait]
 impl ReplicationStrategy for RedisSyncReplication {
     fn name(&self) -> &str {
@@ -110,6 +125,9 @@ impl ReplicationStrategy for RedisSyncReplication {
         let password = self.host.password()?;
         let mut extra = Opaque::default();
         extra.0.insert("requirepass".into(), json!(password.as_ref().map(ExposeSecret::expose_secret)));
+        if let Some(tls) = self.host.tls()? {
+            extra.0.insert(SourceTls::KEY.into(), json!(tls));
+        }
         let source = Source { host: self.host.address()?, port: self.host.port()?, extra };
         Ok(ReplicaContext { source, user: None, log_position: Opaque::default() })
     }
@@ -121,11 +139,16 @@ impl ReplicationStrategy for RedisSyncReplication {
     async fn attach(&self, op: &Op, info: &ReplicaInfo, config: Option<&Overrides>) -> Result<()> {
         let source = &info.context.source;
         let (host, port) = (source.host.as_str(), source.port.to_string());
-        let required = [
+        let mut required = vec![
             ("masterauth", json!(source.extra.text("requirepass").unwrap_or_default())),
             ("replica-read-only", json!(true)),
             ("replicaof", json!([host, port])),
         ];
+        if let Some(tls) = &info.tls {
+            // Nothing has changed yet.
+            check(op, source, tls).await.action(format!("attach to the source {host}:{port}"))?;
+            required.extend(self.host.following_over_tls(op, tls).await?);
+        }
         self.host.take_role(op, Role::Replica, config, &required).await?;
         let attached = async {
             self.follow(op, host, &port).await?;
