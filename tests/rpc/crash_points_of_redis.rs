@@ -1,10 +1,14 @@
-//! Upgrades of a real Redis, killed in front of one step of each kind, or of every one.
+//! Operations of a real Redis, killed in front of one step of each kind, or of every one.
 
+use camino::Utf8Path;
 use serde_json::{Value, json};
 
-use crate::crash_points::{OPTIONS, assert_covered, mortal};
+use crate::crash::{End, points, report};
+use crate::crash_points::{
+    MOST, OPTIONS, assert_covered, backup_killed_at, made_backup, mortal, prepare_killed_at, serves, stored_in, sweep,
+};
 use crate::crash_points_of_servers::{answered_at_each_point, call, told};
-use crate::support::{Guest, Wire};
+use crate::support::{Guest, PLANTED, Wire};
 
 fn config(clients: usize) -> String {
     // No port: while the server is down, somebody else could take it.
@@ -19,33 +23,113 @@ fn ask(guest: &Guest, password: &str, words: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap()
 }
 
-async fn prepared() -> (Guest, Wire) {
-    let (guest, mut wire) = mortal(&format!("{OPTIONS}\ndatastore_manager=redis")).await;
+fn options(more: &str) -> String {
+    format!("{more}\ndatastore_manager=redis")
+}
+
+/// What a preparation that [`begin`] asks for makes root's.
+fn password() -> String {
+    format!("{PLANTED}-R1")
+}
+
+/// `prepare` with a root, who has the one password there is.
+async fn begin(guest: &Guest, wire: &Wire, backup: Value) {
     let args = json!({"packages": [], "databases": [], "users": [], "memory_mb": 512, "device_path": null, "mount_point": guest.dir.join("data"),
-                      "config_contents": config(20), "overrides": {"timeout": 77}});
-    let more =
-        json!({"_context_tenant": "T", "_context_roles": [], "_context_trove_notification": {"server_type": "guest", "request_id": "r"}});
+                      "config_contents": config(20), "overrides": {"timeout": 77}, "root_password": password(), "backup_info": backup});
+    let more = json!({"_context_tenant": "T", "_context_roles": [], "_context_auth_token": PLANTED,
+                      "_context_trove_notification": {"server_type": "guest", "request_id": "r"}});
     wire.cast_with("prepare", args, more).await;
-    while wire.heartbeat().await != "running" {}
-    wire.cast("notify_end").await;
-    guest.nothing_is_left("the preparation").await;
+}
+
+async fn prepared(more: &str) -> (Guest, Wire) {
+    let (guest, mut wire) = mortal(&options(more)).await;
+    begin(&guest, &wire, Value::Null).await;
+    serves(&guest, &mut wire).await;
     (guest, wire)
+}
+
+/// The configuration, the group and the password of a preparation.
+fn assert_whole(guest: &Guest, clients: usize) {
+    assert!(ask(guest, "", &["PING"]).contains("NOAUTH"));
+    assert!(ask(guest, &password(), &["INFO", "clients"]).contains(&format!("maxclients:{clients}\r")));
+    assert!(std::fs::read_to_string(guest.dir.join("etc/redis.conf")).unwrap().contains("timeout 77"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_prepare_of_redis_is_finished_whichever_step_it_is_killed_at() {
+    let begin = async |guest: &Guest, wire: &Wire| begin(guest, wire, Value::Null).await;
+    let options = options(OPTIONS);
+    let check = async |guest: &Guest| assert_whole(guest, 20);
+    let named = ["/state/journal/.trove-new-", "/state/.trove-new-", "/etc/.trove-new-", "/etc/overrides/.trove-new-", "fork"];
+    sweep("prepare of Redis", &named, |kind, number| prepare_killed_at(kind, number, &options, begin, check)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restore_of_redis_is_finished_whichever_step_it_is_killed_at() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = Utf8Path::from_path(folder.path()).unwrap();
+    let (source, mut wire) = prepared(&stored_in(folder)).await;
+    assert_eq!(ask(&source, &password(), &["SET", "kept", "4711"]), "OK\n");
+    let backup = made_backup(&mut wire).await;
+    drop(source);
+    let begin = async |guest: &Guest, wire: &Wire| begin(guest, wire, backup.clone()).await;
+    let options = options(&stored_in(folder));
+    let check = async |guest: &Guest| {
+        assert_whole(guest, 20);
+        assert_eq!(ask(guest, &password(), &["GET", "kept"]), "4711\n");
+    };
+    let named = ["restoring", "fork", "/etc/.trove-new-"];
+    sweep("restore of Redis", &named, |kind, number| prepare_killed_at(kind, number, &options, &begin, check)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_of_redis_is_told_of_whichever_step_it_is_killed_at() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = Utf8Path::from_path(folder.path()).unwrap();
+    let (guest, mut wire) = prepared(&stored_in(folder)).await;
+    let (end, steps, outcome) = backup_killed_at(&guest, &mut wire, folder, "", MOST).await;
+    assert_eq!((end, outcome.as_str()), (End::Done, "COMPLETED"));
+    assert_covered(&steps, &["/state/journal/.trove-new-", "/state/.trove-new-", "database_backups/.trove-new-"]);
+    let (mut killed, mut outcomes) = (0, Vec::new());
+    for (kind, number) in points(&steps) {
+        let (end, _, outcome) = backup_killed_at(&guest, &mut wire, folder, &kind, number).await;
+        killed += usize::from(end == End::Killed);
+        outcomes.push(outcome);
+    }
+    report("create_backup of Redis", killed, steps.len());
+    assert!(outcomes.iter().any(|state| state == "FAILED"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn groups_and_passwords_of_redis_are_whole_whichever_step_they_are_killed_at() {
+    let (guest, mut wire) = prepared(OPTIONS).await;
+    let nothing = async |_: &mut Wire| ();
+    let group = |round: usize| json!({"overrides": {"timeout": 77, "hz": 20 + round}, "remove": false});
+    let steps = answered_at_each_point(&guest, &mut wire, "update_overrides", group, nothing, async |_, round| {
+        let text = std::fs::read_to_string(guest.dir.join("etc/redis.conf")).unwrap();
+        assert!(text.contains(&format!("hz {}", 20 + round)) && text.contains("timeout 77"), "{text}");
+    })
+    .await;
+    assert_covered(&steps, &["journal", "/etc/.trove-new-", "/etc/overrides/.trove-new-"]);
+    let set = |round: usize| json!({"root_password": format!("{PLANTED}-{round}")});
+    let steps = answered_at_each_point(&guest, &mut wire, "enable_root_with_password", set, nothing, async |_, round| {
+        assert_eq!(ask(&guest, &format!("{PLANTED}-{round}"), &["PING"]), "PONG\n");
+        assert!(ask(&guest, "", &["PING"]).contains("NOAUTH"));
+    })
+    .await;
+    assert_covered(&steps, &["journal", "/etc/.trove-new-"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_upgrade_of_redis_comes_to_its_end_whichever_step_it_is_killed_at() {
-    let (guest, mut wire) = prepared().await;
-    let id = wire.call_in_time("enable_root", json!({})).await;
-    let root = wire.reply_to(&id).await;
-    let password = root["result"]["_password"].as_str().unwrap().to_owned();
+    let (guest, mut wire) = prepared(OPTIONS).await;
+    let password = password();
     assert_eq!(ask(&guest, &password, &["SET", "kept", "4711"]), "OK\n");
     let is_whole = async |wire: &mut Wire, clients: usize| {
         told(wire, "running").await;
         assert_eq!(ask(&guest, &password, &["GET", "kept"]), "4711\n");
-        assert!(ask(&guest, "", &["GET", "kept"]).contains("NOAUTH"));
         assert!(ask(&guest, &password, &["CONFIG", "GET", "*"]).contains("unknown command"));
-        assert!(ask(&guest, &password, &["INFO", "clients"]).contains(&format!("maxclients:{clients}\r")));
-        assert!(std::fs::read_to_string(guest.dir.join("etc/redis.conf")).unwrap().contains("timeout 77"));
+        assert_whole(&guest, clients);
         assert!(!guest.dir.join("data/.trove-upgrade").exists());
     };
     let none = |_| json!({});
