@@ -13,7 +13,13 @@ mod support;
 mod accounts;
 #[path = "mongodb/backup.rs"]
 mod backup;
+#[path = "mongodb/cluster.rs"]
+mod cluster;
+#[path = "mongodb/cluster_faults.rs"]
+mod cluster_faults;
 #[path = "mongodb/configuration.rs"]
 mod configuration;
 #[path = "mongodb/prepare.rs"]
 mod prepare;
+#[path = "mongodb/router.rs"]
+mod router;

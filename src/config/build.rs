@@ -276,6 +276,7 @@ fn datastore_settings(reader: &mut Reader<'_>) -> DatastoreSettings {
         socket: reader.path(DATASTORE, "socket"),
         config_dir: reader.path(DATASTORE, "config_dir"),
         service_name: reader.text(DATASTORE, "service_name"),
+        configsvr_port: reader.number(DATASTORE, "configsvr_port"),
         docker_image: reader.text(DATASTORE, "docker_image"),
         backup_strategy: reader.text(DATASTORE, "backup_strategy"),
         replication_strategy: reader.text(DATASTORE, "replication_strategy"),

@@ -279,6 +279,7 @@ pub const OPTIONS: &[OptionSpec] = &[
     datastore("socket", Path).doc("own", "The server's Unix socket, when it is not at the usual place."),
     datastore("config_dir", Path).doc("own", "Folder of the server's configuration, likewise."),
     datastore("service_name", Text).doc("own", "Unit (`systemd`) or container (`docker`) of the server, likewise."),
+    datastore("configsvr_port", Int(1, 65535)).default("27019").doc("T", "Port of a cluster's config servers (MongoDB)."),
     datastore("docker_image", Text).doc("Z M", "Image of the container to make when there is none (`docker` only)."),
 ];
 

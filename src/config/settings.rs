@@ -317,6 +317,8 @@ pub struct DatastoreSettings {
     pub config_dir: Option<Utf8PathBuf>,
     /// `service_name`: systemd unit or container, when it is not one of the descriptor's candidates.
     pub service_name: Option<String>,
+    /// `configsvr_port`: where the config servers of a cluster listen (MongoDB).
+    pub configsvr_port: u16,
     /// `docker_image`: image of the container to create when there is none.
     pub docker_image: Option<String>,
     /// `backup_strategy`; the datastore's default when absent.

@@ -142,7 +142,8 @@ pub trait DatastoreManager: Send + Sync + fmt::Debug {
             Facet::Upgrade => self.upgrades().is_some(),
             Facet::Logs => self.logs().is_some(),
             Facet::Tls => self.tls().is_some(),
-            Facet::SelfUpdate | Facet::GaleraCluster | Facet::MongoDbCluster | Facet::CassandraCluster | Facet::VerticaCluster => false,
+            Facet::MongoDbCluster => self.mongodb_cluster().is_some(),
+            Facet::SelfUpdate | Facet::GaleraCluster | Facet::CassandraCluster | Facet::VerticaCluster => false,
         }
     }
 
@@ -178,6 +179,11 @@ pub trait DatastoreManager: Send + Sync + fmt::Debug {
 
     /// Membership in a Redis Cluster.
     fn redis_cluster(&self) -> Option<&dyn RedisCluster> {
+        None
+    }
+
+    /// A role in a sharded MongoDB cluster.
+    fn mongodb_cluster(&self) -> Option<&dyn MongoDbCluster> {
         None
     }
 
@@ -295,6 +301,31 @@ pub trait RedisCluster: Send + Sync {
     async fn meet(&self, op: &Op, host: &str, port: &str) -> Result<()>;
     /// Takes slots from `first` to `last`, both rounded down: controllers divide in floating point. Beyond the last slot there are none.
     async fn add_slots(&self, op: &Op, first: f64, last: f64) -> Result<()>;
+}
+
+/// A server of a sharded MongoDB cluster, and what the task manager asks it for. Every call can be made again: what is done is found done.
+#[async_trait]
+pub trait MongoDbCluster: Send + Sync {
+    /// Makes a replica set of this member and others, and waits until all of them serve.
+    async fn add_members(&self, op: &Op, members: &[String]) -> Result<()>;
+    /// Makes the set of the cluster's config servers, and starts this query router with it.
+    async fn add_config_servers(&self, op: &Op, config_servers: &[String]) -> Result<()>;
+    /// Has this query router add a replica set to the cluster, by one of its members.
+    async fn add_shard(&self, op: &Op, replica_set: &str, member: &str) -> Result<()>;
+    /// Whether the cluster has this replica set for a shard. Asked of a query router.
+    async fn is_shard_active(&self, op: &Op, replica_set: &str) -> Result<bool>;
+    /// Makes this member the first of its replica set, with an administrator of its own.
+    async fn prepare_primary(&self, op: &Op) -> Result<()>;
+    /// Makes the cluster's administrator, through this query router.
+    async fn create_admin(&self, op: &Op, password: &SecretString) -> Result<()>;
+    /// Keeps the password of the cluster's administrator.
+    fn store_admin_password(&self, password: &SecretString) -> Result<()>;
+    /// The password of the administrator that this guest knows.
+    fn admin_password(&self) -> Result<SecretString>;
+    /// The secret by which the cluster's servers know each other.
+    fn key(&self) -> Result<SecretString>;
+    /// Name of the replica set that this member is in.
+    async fn replica_set_name(&self, op: &Op) -> Result<String>;
 }
 
 /// Where a backup is restored to.

@@ -33,7 +33,8 @@ pub mod upgrade;
 pub use descriptor::Descriptor;
 pub use facet::Facet;
 pub use manager::{
-    Backups, ConfigGroups, DatabaseAdmin, DatastoreManager, Deps, RedisCluster, RestoreTarget, RootAccess, StatusProbe, UserAdmin,
+    Backups, ConfigGroups, DatabaseAdmin, DatastoreManager, Deps, MongoDbCluster, RedisCluster, RestoreTarget, RootAccess, StatusProbe,
+    UserAdmin,
 };
 pub use owner::Owner;
 pub use reserved::Reserved;

@@ -50,7 +50,8 @@ pub fn build(
         }
         "mongodb" => {
             let layout = mongodb::Layout::new(settings);
-            let deps = deps(mongodb::MONGODB.services.into(), layout.server_command());
+            let service = mongodb::service(&layout, settings, &commands);
+            let deps = Deps { settings: Arc::clone(settings), commands: Arc::clone(&commands), service, packages: Arc::clone(&packages) };
             Ok(Arc::new(MongoDbManager::new(layout, deps)))
         }
         other => Err(Error::guest(format!("Manager class not registered for datastore manager {other}"))),

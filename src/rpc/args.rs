@@ -232,6 +232,33 @@ arguments! {
         /// The last slot.
         last_slot: f64,
     }
+    /// `add_members` (MongoDB).
+    AddMembers {
+        /// Addresses of the other members of the replica set.
+        members: Vec<String>,
+    }
+    /// `add_config_servers`.
+    AddConfigServers {
+        /// Addresses of all config servers.
+        config_servers: Vec<String>,
+    }
+    /// `add_shard`.
+    AddShard {
+        /// Name of a replica set.
+        replica_set_name: String,
+        /// Address of one of its members.
+        replica_set_member: String,
+    }
+    /// `is_shard_active`.
+    IsShardActive {
+        /// Name of a replica set.
+        replica_set_name: String,
+    }
+    /// `create_admin_user`, `store_admin_password`.
+    AdminPassword {
+        /// The password of the cluster's administrator.
+        password: SecretString,
+    }
     /// `ssl_action`.
     SslAction {
         /// `basic`, `enforced` or `mtls`.

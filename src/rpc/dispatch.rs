@@ -264,7 +264,7 @@ impl Dispatcher {
         }
     }
 
-    #[expect(clippy::cognitive_complexity, reason = "one line a method: the table is the point")]
+    #[expect(clippy::cognitive_complexity, clippy::too_many_lines, reason = "one line a method: the table is the point")]
     async fn run(&self, op: &Op, request: Request, casts: &mut Vec<Letter>) -> Result<Value> {
         use Request::*;
         let method = request.method();
@@ -274,6 +274,7 @@ impl Dispatcher {
         let config = || self.facet(method, self.manager.config());
         let replication = || self.facet(method, self.manager.replication());
         let cluster = || self.facet(method, self.manager.redis_cluster());
+        let mongodb = || self.facet(method, self.manager.mongodb_cluster());
         let guest_logs = || self.facet(method, self.manager.logs());
         match request {
             RpcPing(_) => Ok(json!(true)),
@@ -343,6 +344,16 @@ impl Dispatcher {
             RemoveNodes(args) => done(cluster()?.remove_nodes(op, &args.node_ids).await),
             ClusterMeet(args) => done(cluster()?.meet(op, &args.ip, args.port.as_deref().unwrap_or_default()).await),
             ClusterAddslots(args) => done(cluster()?.add_slots(op, args.first_slot, args.last_slot).await),
+            AddMembers(args) => done(mongodb()?.add_members(op, &args.members).await),
+            AddConfigServers(args) => done(mongodb()?.add_config_servers(op, &args.config_servers).await),
+            AddShard(args) => done(mongodb()?.add_shard(op, &args.replica_set_name, &args.replica_set_member).await),
+            IsShardActive(args) => to_value(mongodb()?.is_shard_active(op, &args.replica_set_name).await?),
+            PrepPrimary(_) => done(mongodb()?.prepare_primary(op).await),
+            CreateAdminUser(args) => done(mongodb()?.create_admin(op, &args.password).await),
+            StoreAdminPassword(args) => done(mongodb()?.store_admin_password(&args.password)),
+            GetAdminPassword(_) => to_value(mongodb()?.admin_password()?.expose_secret()),
+            GetKey(_) => to_value(mongodb()?.key()?.expose_secret()),
+            GetReplicaSetName(_) => to_value(mongodb()?.replica_set_name(op).await?),
         }
     }
 

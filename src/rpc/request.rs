@@ -128,27 +128,24 @@ requests! {
     RemoveNodes(RemoveNodes) = Method::change(Facet::RedisCluster).resumed(Resume::RepeatInTime),
     ClusterMeet(ClusterMeet) = Method::change(Facet::RedisCluster).resumed(Resume::RepeatInTime),
     ClusterAddslots(ClusterAddslots) = Method::change(Facet::RedisCluster).resumed(Resume::RepeatInTime),
+    // A sharded MongoDB cluster.
+    AddMembers(AddMembers) = Method::change(Facet::MongoDbCluster).resumed(Resume::RepeatInTime),
+    // Half done it leaves the router down.
+    AddConfigServers(AddConfigServers) = Method::change(Facet::MongoDbCluster).resumed(Resume::Repeat),
+    AddShard(AddShard) = Method::change(Facet::MongoDbCluster).resumed(Resume::RepeatInTime),
+    IsShardActive(IsShardActive) = Method::read(Facet::MongoDbCluster),
+    PrepPrimary(NoArgs) = Method::change(Facet::MongoDbCluster).resumed(Resume::RepeatInTime),
+    CreateAdminUser(AdminPassword) = Method::change(Facet::MongoDbCluster).resumed(Resume::RepeatInTime),
+    StoreAdminPassword(AdminPassword) = Method::change(Facet::MongoDbCluster).resumed(Resume::RepeatInTime),
+    GetAdminPassword(NoArgs) = Method::read(Facet::MongoDbCluster),
+    GetKey(NoArgs) = Method::read(Facet::MongoDbCluster),
+    GetReplicaSetName(NoArgs) = Method::read(Facet::MongoDbCluster),
 }
 
 /// Methods that no datastore of this build has, by what they would be served by. One that is built moves up, into [`Request`].
 const UNBUILT: &[(Facet, &[&str])] = &[
     (Facet::SelfUpdate, &["update_guest"]),
     (Facet::GaleraCluster, &["install_cluster", "reset_admin_password", "get_cluster_context", "write_cluster_configuration_overrides"]),
-    (
-        Facet::MongoDbCluster,
-        &[
-            "add_shard",
-            "add_members",
-            "add_config_servers",
-            "get_key",
-            "prep_primary",
-            "create_admin_user",
-            "store_admin_password",
-            "get_replica_set_name",
-            "get_admin_password",
-            "is_shard_active",
-        ],
-    ),
     (Facet::VerticaCluster, &["get_public_keys", "authorize_public_keys", "grow_cluster", "shrink_cluster", "mark_design_ksafe"]),
     (
         Facet::CassandraCluster,

@@ -8,12 +8,12 @@ use trove_guestagent::model::{DatabaseSpec, PageRequest, PasswordChange, UserAtt
 
 use crate::support::{Guest, logged, run};
 
-fn user(name: &str, password: &str, databases: &[&str]) -> UserSpec {
+pub(crate) fn user(name: &str, password: &str, databases: &[&str]) -> UserSpec {
     let databases: Vec<_> = databases.iter().map(|name| serde_json::json!({"_name": name})).collect();
     serde_json::from_value(serde_json::json!({"_name": name, "_password": password, "_host": "%", "_databases": databases})).unwrap()
 }
 
-fn names(users: &[UserSpec]) -> Vec<&str> {
+pub(crate) fn names(users: &[UserSpec]) -> Vec<&str> {
     users.iter().map(|user| user.name.as_str()).collect()
 }
 

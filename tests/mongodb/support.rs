@@ -7,17 +7,19 @@ use mongodb::bson::{Document, doc};
 use tokio_util::sync::CancellationToken;
 use trove_guestagent::config::Settings;
 use trove_guestagent::error::Result;
-use trove_guestagent::managers::mongodb::{Layout, MONGODB, MongoDbManager};
+use trove_guestagent::managers::mongodb::{Layout, MongoDbManager, service as mongodb_service};
 use trove_guestagent::managers::{DatastoreManager, Deps};
 use trove_guestagent::model::{Overrides, PrepareRequest, ServiceStatus};
 use trove_guestagent::op::Op;
-use trove_guestagent::system::command::SystemCommands;
+use trove_guestagent::system::command::{CommandRunner, SystemCommands};
 use trove_guestagent::system::mongodb::{Access, Address, Client, Login, Session};
-use trove_guestagent::system::service;
 
 pub(crate) use crate::harness::{NoPackages, logged, run};
 use crate::harness::{new_directory, pid_of, stop_and_remove, until_probed};
 use crate::ports::free_port;
+
+/// Members of a set give their clients 15 s to go elsewhere before they end; here there are none.
+const QUICK: &str = "setParameter.shutdownTimeoutMillisForSignaledShutdown: 0\n";
 
 /// A guest: a manager, and a directory that holds all of it.
 #[derive(Debug)]
@@ -32,16 +34,18 @@ pub(crate) struct Guest {
 impl Guest {
     /// A guest that nothing was done to.
     pub(crate) fn new(name: &str) -> Guest {
-        let dir = new_directory("mongodb", name);
-        let settings = settings(&dir);
-        Guest::with_settings(dir, settings, free_port())
+        let (dir, port) = (new_directory("mongodb", name), free_port());
+        let settings = settings(&dir, port);
+        Guest::with_settings(dir, settings, port)
     }
 
     fn with_settings(dir: Utf8PathBuf, settings: Settings, port: u16) -> Guest {
         let settings = Arc::new(settings);
-        let layout = Layout::new(&settings);
+        let mut layout = Layout::new(&settings);
+        layout.routers = vec![dir.join("mongos")];
         let commands = Arc::new(SystemCommands);
-        let service = service::build(&settings, MONGODB.services, layout.server_command(), commands.clone());
+        let commands: Arc<dyn CommandRunner> = commands;
+        let service = mongodb_service(&layout, &settings, &commands);
         let deps = Deps { settings: settings.clone(), commands, service, packages: Arc::new(NoPackages) };
         let op = Op::internal(CancellationToken::new());
         Guest { manager: MongoDbManager::new(layout, deps), settings, dir, port, op }
@@ -56,6 +60,15 @@ impl Guest {
 
     pub(crate) async fn prepare(&self, extra: &str) -> Result<()> {
         self.manager.prepare_server(&self.op, &self.request(extra)).await
+    }
+
+    /// In a role of a cluster; a query router with the stand-in for its program.
+    pub(crate) async fn prepare_as(&self, cluster_config: &serde_json::Value) -> Result<()> {
+        if cluster_config["instance_type"] == "query_router" {
+            crate::router::install(&self.dir.join("mongos"));
+        }
+        let request = PrepareRequest { cluster_config: Some(cluster_config.clone()), ..self.request(QUICK) };
+        self.manager.prepare_server(&self.op, &request).await
     }
 
     /// A guest whose server is a replica set of one member.
@@ -77,10 +90,10 @@ impl Guest {
 
     /// A guest that backups of this one can be restored to.
     pub(crate) fn beside(&self, name: &str) -> Guest {
-        let dir = new_directory("mongodb", name);
-        let mut settings = settings(&dir);
+        let (dir, port) = (new_directory("mongodb", name), free_port());
+        let mut settings = settings(&dir, port);
         settings.storage.local_dir = self.settings.storage.local_dir.clone();
-        Guest::with_settings(dir, settings, free_port())
+        Guest::with_settings(dir, settings, port)
     }
 
     /// The same guest after its agent was started again.
@@ -147,12 +160,12 @@ impl Guest {
     }
 }
 
-fn settings(dir: &Utf8Path) -> Settings {
+fn settings(dir: &Utf8Path, port: u16) -> Settings {
     let text = format!(
         "[DEFAULT]\nguest_id = guest\ndatastore_manager = mongodb\nservice_control = process\nstate_dir = {dir}/state\n\
          state_change_wait_time = 60\ntransport_url = rabbit://unused:unused@127.0.0.1:5672/\n\
          storage_strategy = local\nbackup_local_dir = {dir}/backups\nbackup_spool_dir = {dir}\n\
-         [mongodb]\nmount_point = {dir}/volume\nsocket = {dir}/run/mongod.sock\nconfig_dir = {dir}/etc\n"
+         [mongodb]\nmount_point = {dir}/volume\nsocket = {dir}/run/mongod.sock\nconfig_dir = {dir}/etc\nconfigsvr_port = {port}\n"
     );
     Settings::from_text("guest.conf", &text).unwrap()
 }

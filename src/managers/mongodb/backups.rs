@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use camino::Utf8Path;
 use secrecy::{ExposeSecret, SecretString};
 
+use super::admin::ADMIN;
 use super::archive_restore::ArchiveRestore;
 use super::configuration::Configuration;
 use super::data;
@@ -71,7 +72,9 @@ impl Backups for MongoDbBackups {
             return Err(Error::bad_request("there are no incremental backups of this datastore: ask for a full one"));
         }
         let access = self.configuration.access()?;
-        let (Some(login), true) = (access.login, self.has(op, DUMP).await) else {
+        // The tools log in as a user of the database `admin` only: elsewhere in a cluster the driver reads.
+        let login = access.login.filter(|login| login.database == ADMIN);
+        let (Some(login), true) = (login, self.has(op, DUMP).await) else {
             return Ok(Box::new(DriverDump { client: self.client.clone() }));
         };
         let file = Arc::new(self.login(op, &login).await?);

@@ -7,6 +7,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 
+use super::cluster::{self, CLUSTERING, Membership, Role};
 use super::descriptor::MONGODB;
 use super::flat;
 use super::layout::Layout;
@@ -18,7 +19,7 @@ use crate::managers::Owner;
 use crate::managers::configuration::{COMMON, Group, Layers, Store, Style};
 use crate::op::Op;
 use crate::system::files;
-use crate::system::mongodb::{Access, Address, KeyHolder, credentials};
+use crate::system::mongodb::{Access, Address, KeyHolder, Login, credentials};
 
 /// Nobody but root and the server reads it.
 const MODE: u32 = 0o640;
@@ -57,6 +58,8 @@ pub(super) type Conf = Layers<Yaml>;
 pub(super) struct Configuration {
     pub(super) layout: Layout,
     pub(super) program: Arc<ServerProgram>,
+    /// The program of a query router.
+    pub(super) router: Arc<ServerProgram>,
     pub(super) owner: Owner,
     pub(super) in_container: bool,
 }
@@ -92,16 +95,40 @@ fn flattened(name: String, value: Value) -> Vec<(String, Value)> {
     }
 }
 
+/// The files of a configuration that a server starts from `main_file` with.
+pub(super) fn store(layout: &Layout, owner: Option<&'static str>, main_file: Utf8PathBuf) -> Store {
+    Store { main_file, directory: layout.override_dir(), extension: "rev", style: Style::Merge, mode: MODE, owner }
+}
+
 impl Configuration {
-    fn store(&self) -> Store {
-        Store {
-            main_file: self.layout.main_file(),
-            directory: self.layout.override_dir(),
-            extension: "rev",
-            style: Style::Merge,
-            mode: MODE,
-            owner: self.account(),
-        }
+    /// The files of a server in this role.
+    fn store(&self, role: Option<&Role>) -> Store {
+        store(&self.layout, self.account(), self.main_file(role))
+    }
+
+    fn main_file(&self, role: Option<&Role>) -> Utf8PathBuf {
+        if role == Some(&Role::QueryRouter) { self.layout.router_file() } else { self.layout.main_file() }
+    }
+
+    /// The program that reads these layers.
+    pub(super) fn program_of(&self, role: Option<&Role>) -> &ServerProgram {
+        if role == Some(&Role::QueryRouter) { &self.router } else { &self.program }
+    }
+
+    /// This guest's role in a cluster; none outside of one.
+    ///
+    /// # Errors
+    /// A file cannot be read.
+    pub(super) fn role(&self) -> Result<Option<Role>> {
+        Ok(Role::of(&self.read()?))
+    }
+
+    /// How the agent's own user logs in; `None` when nobody has made it, or told this guest its password.
+    ///
+    /// # Errors
+    /// The file is damaged.
+    pub(super) fn credentials(&self) -> Result<Option<Login>> {
+        credentials::read(&self.layout.credentials())
     }
 
     fn account(&self) -> Option<&'static str> {
@@ -113,7 +140,7 @@ impl Configuration {
     /// # Errors
     /// A file cannot be read.
     pub(super) fn read(&self) -> Result<Conf> {
-        self.store().read()
+        self.store(None).read()
     }
 
     /// What the server reads when it starts.
@@ -129,17 +156,11 @@ impl Configuration {
     /// # Errors
     /// A file cannot be read, or has no number there.
     pub(super) fn port(&self) -> Result<u16> {
-        match self.effective()?.get(&["net", "port"]) {
-            None | Some(Value::Null) => Ok(MONGODB.port),
-            Some(value) => value
-                .as_u64()
-                .and_then(|port| u16::try_from(port).ok())
-                .ok_or_else(|| Error::guest(format!("the server's port is {value} in its configuration"))),
-        }
+        port(&self.effective()?)
     }
 
     /// What the agent needs of the server.
-    fn system_layer(&self) -> Result<Yaml> {
+    fn system_layer(&self, role: Option<&Role>) -> Result<Yaml> {
         let layout = &self.layout;
         let mut own: Vec<(&str, Value)> = vec![
             ("net.bindIp", json!("*")),
@@ -147,11 +168,15 @@ impl Configuration {
             ("net.unixDomainSocket.pathPrefix", json!(layout.run_dir())),
             ("processManagement.fork", json!(false)),
             ("processManagement.pidFilePath", json!(layout.run_dir().join("mongod.pid"))),
-            ("security.authorization", json!("enabled")),
-            ("security.keyFile", json!(layout.key_file())),
             ("setParameter.enableLocalhostAuthBypass", json!(false)),
-            ("storage.dbPath", json!(layout.data_dir)),
         ];
+        if role != Some(&Role::QueryRouter) {
+            own.push(("storage.dbPath", json!(layout.data_dir)));
+        }
+        // In a cluster its layer says who is let in.
+        if role.is_none() {
+            own.extend([("security.authorization", json!("enabled")), ("security.keyFile", json!(layout.key_file()))]);
+        }
         if layout.control == ServiceControlKind::Systemd {
             own.extend([
                 ("systemLog.destination", json!("file")),
@@ -165,7 +190,11 @@ impl Configuration {
     }
 
     /// A base that the agent's layer goes with.
-    fn fitting(&self, mut base: Yaml) -> Yaml {
+    fn fitting(&self, mut base: Yaml, role: Option<&Role>) -> Yaml {
+        if role == Some(&Role::QueryRouter) {
+            // One template for all roles: a router has no storage, as with Trove.
+            base.remove(&["storage"]);
+        }
         let log: &[&str] = if self.layout.control == ServiceControlKind::Systemd { &[] } else { &LOG };
         for name in EXCLUDED.iter().chain(log) {
             base.remove(&flat::path(name));
@@ -183,9 +212,9 @@ impl Configuration {
         let directory = Utf8PathBuf::from_path_buf(scratch.path().to_owned())
             .map_err(|path| Error::guest(format!("{} is not a path of plain text", path.display())))?;
         let file = directory.join("mongod.conf");
-        files::write_atomic(&file, layers.merged()?.render().as_bytes(), 0o600, None)?;
+        files::write_atomic(&file, cluster::to_be_read(layers.merged()?)?.render().as_bytes(), 0o600, None)?;
         self.owner.take(op, &directory).await?;
-        self.program.objection(op, &file).await
+        self.program_of(Role::of(layers).as_ref()).objection(op, &file).await
     }
 
     /// Has the server read `layers`; nothing is written.
@@ -207,27 +236,51 @@ impl Configuration {
     /// # Errors
     /// A file cannot be written.
     pub(super) async fn write(&self, op: &Op, from: &Conf, to: &Conf) -> Result<()> {
-        self.store().write(from, to)?;
-        if self.in_container { self.owner.take(op, &self.layout.main_file()).await } else { Ok(()) }
+        let role = Role::of(to);
+        self.store(role.as_ref()).write(from, to)?;
+        if self.in_container { self.owner.take(op, &self.main_file(role.as_ref())).await } else { Ok(()) }
     }
 
-    /// A new base. `fresh`: of a new instance, without layers of whatever this guest has been before. What the server does not know in the base is left out: Trove
-    /// renders one template for all versions of a server.
+    /// A new base: role and group stay. What the server does not know in the base is left out: Trove renders one template for all versions of a server.
     ///
     /// # Errors
     /// The server refuses a value, or a file cannot be written. Nothing has changed then.
-    pub(super) async fn write_base(&self, op: &Op, contents: &str, fresh: bool, others: Vec<(Group, &str, Yaml)>) -> Result<()> {
+    pub(super) async fn write_base(&self, op: &Op, contents: &str) -> Result<()> {
         let before = self.read()?;
-        let mut after = if fresh { Layers::new(before.base.clone()) } else { before.clone() };
-        if !contents.trim().is_empty() {
-            after.base = flat::parse(contents).action("read the base configuration")?;
-        }
-        after.base = self.fitting(after.base);
-        after.set_change(Group::System, COMMON, self.system_layer()?);
-        self.leave_unknown_out(op, &mut after).await?;
-        others.into_iter().for_each(|(group, id, document)| after.set_change(group, id, document));
+        let role = Role::of(&before);
+        let after = self.with_base(op, before.clone(), contents, role.as_ref()).await?;
         self.check(op, &after).await?;
         self.write(op, &before, &after).await
+    }
+
+    /// The base of a new instance, without layers of whatever this guest has been before.
+    ///
+    /// # Errors
+    /// Those of [`Self::write_base`].
+    pub(super) async fn write_first(&self, op: &Op, contents: &str, group: Option<Yaml>, membership: Option<&Membership>) -> Result<()> {
+        let before = self.read()?;
+        let mut after = Layers::new(before.base.clone());
+        if let Some(membership) = membership {
+            let base = if contents.trim().is_empty() { before.base.clone() } else { flat::parse(contents)? };
+            after.set_change(Group::System, CLUSTERING, membership.layer(&self.layout, port(&base)?)?);
+        }
+        let role = membership.map(|membership| &membership.role);
+        after = self.with_base(op, after, contents, role).await?;
+        if let Some(group) = group {
+            after.set_change(Group::User, COMMON, group);
+        }
+        self.check(op, &after).await?;
+        self.write(op, &before, &after).await
+    }
+
+    async fn with_base(&self, op: &Op, mut layers: Conf, contents: &str, role: Option<&Role>) -> Result<Conf> {
+        if !contents.trim().is_empty() {
+            layers.base = flat::parse(contents).action("read the base configuration")?;
+        }
+        layers.base = self.fitting(layers.base, role);
+        layers.set_change(Group::System, COMMON, self.system_layer(role)?);
+        self.leave_unknown_out(op, &mut layers).await?;
+        Ok(layers)
     }
 
     async fn leave_unknown_out(&self, op: &Op, layers: &mut Conf) -> Result<()> {
@@ -260,8 +313,23 @@ impl Configuration {
 
 impl KeyHolder for Configuration {
     fn access(&self) -> Result<Access> {
-        let socket = self.layout.socket(self.port()?);
-        Ok(Access { address: Address::Socket(socket), login: credentials::read(&self.layout.credentials())? })
+        let layers = self.read()?;
+        let socket = self.layout.socket(port(&layers.merged()?)?);
+        let login = match self.credentials()? {
+            Some(login) => Some(login),
+            None => cluster::cluster_login(&self.layout, &layers)?,
+        };
+        Ok(Access { address: Address::Socket(socket), login })
+    }
+}
+
+fn port(document: &Yaml) -> Result<u16> {
+    match document.get(&["net", "port"]) {
+        None | Some(Value::Null) => Ok(MONGODB.port),
+        Some(value) => value
+            .as_u64()
+            .and_then(|port| u16::try_from(port).ok())
+            .ok_or_else(|| Error::guest(format!("the server's port is {value} in its configuration"))),
     }
 }
 

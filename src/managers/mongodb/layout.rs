@@ -8,12 +8,18 @@ use crate::system::service::{ServerCommand, StopSignal};
 
 /// Where packages, and archives, put the server.
 const PROGRAMS: [&str; 2] = ["/usr/bin/mongod", "/usr/local/bin/mongod"];
+/// The same of the query router.
+const ROUTERS: [&str; 2] = ["/usr/bin/mongos", "/usr/local/bin/mongos"];
 
 /// Paths of one server.
 #[derive(Debug, Clone)]
 pub struct Layout {
     /// Server programs, best first.
     pub programs: Vec<Utf8PathBuf>,
+    /// Programs of the query router, best first.
+    pub routers: Vec<Utf8PathBuf>,
+    /// Where a cluster's config servers listen.
+    pub config_port: u16,
     config_dir: Option<Utf8PathBuf>,
     run_dir: Utf8PathBuf,
     /// Mount point of the volume, which is the data directory too, as with Trove.
@@ -31,6 +37,8 @@ impl Layout {
         let run_dir = own.socket.as_deref().and_then(Utf8Path::parent).map(Utf8Path::to_owned);
         Layout {
             programs: PROGRAMS.iter().map(Utf8PathBuf::from).collect(),
+            routers: ROUTERS.iter().map(Utf8PathBuf::from).collect(),
+            config_port: own.configsvr_port,
             config_dir: own.config_dir.clone(),
             run_dir: run_dir.unwrap_or_else(|| "/run/mongodb".into()),
             data_dir: own.mount_point.clone().unwrap_or_else(|| MONGODB.mount_point.into()),
@@ -48,6 +56,11 @@ impl Layout {
     pub fn main_file(&self) -> Utf8PathBuf {
         let [debian, own] = ["mongodb.conf", "mongod.conf"].map(|name| self.config_dir().join(name));
         if debian.is_file() && !own.is_file() { debian } else { own }
+    }
+
+    /// The configuration file a query router starts from (Trove's element `ubuntu-xenial-mongodb`).
+    pub fn router_file(&self) -> Utf8PathBuf {
+        self.config_dir().join("mongos.conf")
     }
 
     /// Directory of the layers, as Trove's `OneFileOverrideStrategy` has it.
@@ -85,9 +98,18 @@ impl Layout {
 
     /// How to run the server without a service manager.
     pub fn server_command(&self) -> ServerCommand {
+        self.command(&self.programs, self.main_file())
+    }
+
+    /// How to run a query router without one.
+    pub(super) fn router_command(&self) -> ServerCommand {
+        self.command(&self.routers, self.router_file())
+    }
+
+    fn command(&self, programs: &[Utf8PathBuf], file: Utf8PathBuf) -> ServerCommand {
         ServerCommand {
-            programs: self.programs.clone(),
-            args: vec!["--config".to_owned(), self.main_file().into_string()],
+            programs: programs.to_vec(),
+            args: vec!["--config".to_owned(), file.into_string()],
             user: MONGODB.owners[0].to_owned(),
             // It stays what it is started as.
             started_as_user: true,

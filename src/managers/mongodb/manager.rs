@@ -8,6 +8,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use super::accounts::Accounts;
 use super::admin;
 use super::backups::MongoDbBackups;
+use super::cluster::{Cluster, Membership, Role, is_waiting};
 use super::configuration::{Configuration, is_database};
 use super::data;
 use super::databases::Databases;
@@ -23,19 +24,19 @@ use super::running::Running;
 use super::server::MongoDbServer;
 use crate::config::ServiceControlKind;
 use crate::error::{Error, Result, ResultExt};
-use crate::managers::configuration::{COMMON, Group, Pending};
+use crate::managers::configuration::Pending;
 use crate::managers::lifecycle::Lifecycle;
 use crate::managers::logs::GuestLogs;
 use crate::managers::restoring::HalfRestored;
 use crate::managers::{
-    Backups, ConfigGroups, DatabaseAdmin, DatastoreManager, Deps, Descriptor, Owner, RootAccess, StatusProbe, UserAdmin,
+    Backups, ConfigGroups, DatabaseAdmin, DatastoreManager, Deps, Descriptor, MongoDbCluster, Owner, RootAccess, StatusProbe, UserAdmin,
 };
-use crate::model::PrepareRequest;
+use crate::model::{MemberRole, PrepareRequest};
 use crate::op::Op;
 use crate::system::files;
-use crate::system::mongodb::{Client, credentials};
+use crate::system::mongodb::{Client, KeyHolder, credentials};
 use crate::system::password::random_password;
-use crate::system::service::ServiceControl;
+use crate::system::service::{ServiceControl, UnitState};
 
 /// Has systemd make the server's runtime directory at every boot: not every package does (tmpfiles.d(5)).
 const RUNTIME_DIRECTORIES: &str = "/etc/tmpfiles.d/trove-mongodb.conf";
@@ -59,6 +60,7 @@ pub struct MongoDbManager {
     groups: Groups,
     logs: Logs,
     backups: MongoDbBackups,
+    cluster: Cluster,
 }
 
 impl MongoDbManager {
@@ -66,11 +68,12 @@ impl MongoDbManager {
     pub fn new(layout: Layout, deps: Deps) -> MongoDbManager {
         let service = Arc::clone(&deps.service);
         let owner = Owner::new(Arc::clone(&service), MONGODB.owners);
-        let candidates = layout.programs.clone();
-        let program = Arc::new(ServerProgram { service: Arc::clone(&service), owner: owner.clone(), candidates });
+        let program = |candidates| Arc::new(ServerProgram { service: Arc::clone(&service), owner: owner.clone(), candidates });
+        let (program, router) = (program(layout.programs.clone()), program(layout.routers.clone()));
         let configuration = Arc::new(Configuration {
             layout: layout.clone(),
             program: Arc::clone(&program),
+            router,
             owner: owner.clone(),
             in_container: service.brings_its_own_programs(),
         });
@@ -79,7 +82,15 @@ impl MongoDbManager {
         let pending = Arc::new(Pending::new(&layout.state_dir));
         let server = Arc::new(MongoDbServer { client: client.clone(), layout: layout.clone() });
         let wait = deps.settings.state_change_wait_time;
-        let lifecycle = Lifecycle::new(Arc::clone(&service), server, owner.clone(), wait).telling(Arc::clone(&pending));
+        let lifecycle = Arc::new(Lifecycle::new(Arc::clone(&service), server, owner.clone(), wait).telling(Arc::clone(&pending)));
+        let password_length = deps.settings.accounts.password_length;
+        let cluster = Cluster {
+            configuration: Arc::clone(&configuration),
+            client: client.clone(),
+            lifecycle: Arc::clone(&lifecycle),
+            service: Arc::clone(&service),
+            password_length,
+        };
         let running = Running { client: client.clone(), service, configuration: Arc::clone(&configuration), pending };
         let backups = MongoDbBackups {
             settings: Arc::clone(&deps.settings),
@@ -91,10 +102,11 @@ impl MongoDbManager {
         };
         MongoDbManager {
             backups,
-            lifecycle: Arc::new(lifecycle),
+            cluster,
+            lifecycle,
             accounts: Accounts { client: client.clone(), rules: Arc::clone(&rules) },
             databases: Databases { client: client.clone(), rules },
-            root: Root { client: client.clone(), password_length: deps.settings.accounts.password_length },
+            root: Root { client: client.clone(), configuration: Arc::clone(&configuration), password_length },
             groups: Groups { running },
             logs: Logs { layout: layout.clone() },
             deps,
@@ -144,13 +156,42 @@ impl MongoDbManager {
         credentials::write(&self.layout.credentials(), &password)
     }
 
+    /// A cluster's servers have no data of their own when it is made.
+    fn refuse_in_cluster(&self, request: &PrepareRequest, role: Option<&Role>) -> Result<()> {
+        if role.is_some() && request.backup_info.is_some() {
+            return Err(Error::bad_request(
+                "a backup cannot be restored to one server of a cluster: restore it to an instance, and load its data through the cluster",
+            ));
+        }
+        match role {
+            Some(Role::QueryRouter) if self.layout.control == ServiceControlKind::Docker => Err(Error::bad_request(
+                "a query router does not run in the database's container: set service_control to systemd or process",
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// The password of an administrator that this server does not have, of an earlier instance.
+    fn forget_admin(&self) -> Result<()> {
+        files::remove(&self.layout.credentials())
+    }
+
+    /// Starts the server of a member or a config server. Its users come with its set, once that is made.
+    async fn start_in_cluster(&self, op: &Op) -> Result<()> {
+        private_server::end_left_over(op, &self.layout.data_dir).await?;
+        if !is_database(&self.layout.data_dir) {
+            self.forget_admin()?;
+        }
+        self.start(op).await
+    }
+
     /// Starts the server; the agent's user lets it in then, whatever became of its password.
     async fn start_with_admin(&self, op: &Op) -> Result<()> {
         let directory = &self.layout.data_dir;
         private_server::end_left_over(op, directory).await?;
         if !is_database(directory) {
             // Those of another database.
-            files::remove(&self.layout.credentials())?;
+            self.forget_admin()?;
             self.create_admin(op, Doors::LocalhostException).await.action("create the agent's user in the database")?;
             return self.start(op).await;
         }
@@ -197,7 +238,10 @@ impl DatastoreManager for MongoDbManager {
     }
 
     async fn configure(&self, op: &Op, request: &PrepareRequest) -> Result<()> {
-        self.program.flavor(op).await?.check_supported()?;
+        let membership = request.cluster_config.as_ref().map(Membership::parse).transpose()?;
+        let role = membership.as_ref().map(|membership| &membership.role);
+        self.refuse_in_cluster(request, role)?;
+        self.configuration.program_of(role).flavor(op).await?.check_supported()?;
         self.stop(op).await?;
         self.lifecycle.ensure_directories()?;
         if self.layout.control == ServiceControlKind::Systemd {
@@ -206,19 +250,30 @@ impl DatastoreManager for MongoDbManager {
             files::write_atomic(RUNTIME_DIRECTORIES.into(), line.as_bytes(), 0o644, None)?;
         }
         // A server of one member has one, too: whoever makes it the first of a replica set finds it asking for keys already.
-        self.configuration.write_key(op, &random_password(KEY_LENGTH)?).await?;
-        let mut layers = Vec::new();
-        if let Some(overrides) = request.overrides.as_ref().filter(|overrides| !overrides.is_empty()) {
-            layers.push((Group::User, COMMON, groups::parse(overrides).action("read the configuration group")?));
+        match &membership {
+            Some(Membership { key: Some(key), .. }) => self.configuration.write_key(op, key).await?,
+            Some(_) => files::remove(&self.layout.key_file())?,
+            None => self.configuration.write_key(op, &random_password(KEY_LENGTH)?).await?,
         }
+        let overrides = request.overrides.as_ref().filter(|overrides| !overrides.is_empty());
+        let group = overrides.map(groups::parse).transpose().action("read the configuration group")?;
         let contents = request.config_contents.as_deref().unwrap_or_default();
-        self.configuration.write_base(op, contents, true, layers).await.action("write the configuration")
+        if role == Some(&Role::QueryRouter) && self.deps.service.state(op).await? != UnitState::Missing {
+            // The other server would take its port at the guest's next boot.
+            self.deps.service.set_enabled(op, false).await?;
+        }
+        self.configuration.write_first(op, contents, group, membership.as_ref()).await.action("write the configuration")
     }
 
     async fn prepare_server(&self, op: &Op, request: &PrepareRequest) -> Result<()> {
         files::ensure_directory(&self.layout.state_dir, 0o700, None)?;
         self.require_shared(op).await?;
         self.configure(op, request).await?;
+        let role = self.configuration.role()?;
+        if role == Some(Role::QueryRouter) {
+            tracing::info!("the query router waits for its config servers");
+            return self.forget_admin();
+        }
         self.owner.directory(op, &self.layout.data_dir, 0o750).await?;
         if self.half_restored().is_set() {
             tracing::warn!(directory = %self.layout.data_dir, "an earlier restore was interrupted: its half of a database is removed");
@@ -226,6 +281,13 @@ impl DatastoreManager for MongoDbManager {
             self.half_restored().forget()?;
         }
         self.deps.service.set_enabled(op, true).await?;
+        if let Some(role) = role {
+            if self.configuration.access()?.login.is_none() {
+                tracing::warn!("the cluster has no key: its servers let everybody in");
+            }
+            tracing::info!(?role, "the server waits for its cluster");
+            return self.start_in_cluster(op).await;
+        }
         self.start_with_admin(op).await?;
         let flavor = self.client.session(op).await?.flavor(op).await?;
         tracing::info!(server = %flavor, "the database is secured");
@@ -239,6 +301,9 @@ impl DatastoreManager for MongoDbManager {
 
     async fn start(&self, op: &Op) -> Result<()> {
         self.half_restored().refuse()?;
+        if is_waiting(&self.configuration.effective()?) {
+            return Err(Error::guest("the query router has no config servers yet: it is started by add_config_servers"));
+        }
         self.lifecycle.start(op).await
     }
 
@@ -247,7 +312,7 @@ impl DatastoreManager for MongoDbManager {
     }
 
     async fn reset_configuration(&self, op: &Op, config_contents: &str) -> Result<()> {
-        self.configuration.write_base(op, config_contents, false, Vec::new()).await.action("write the base configuration")
+        self.configuration.write_base(op, config_contents).await.action("write the base configuration")
     }
 
     fn users(&self) -> Option<&dyn UserAdmin> {
@@ -268,6 +333,14 @@ impl DatastoreManager for MongoDbManager {
 
     fn backups(&self) -> Option<&dyn Backups> {
         Some(&self.backups)
+    }
+
+    fn mongodb_cluster(&self) -> Option<&dyn MongoDbCluster> {
+        Some(&self.cluster)
+    }
+
+    async fn role(&self, op: &Op) -> Result<Option<MemberRole>> {
+        self.cluster.member_role(op).await
     }
 
     fn logs(&self) -> Option<&dyn GuestLogs> {

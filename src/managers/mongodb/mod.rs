@@ -4,6 +4,7 @@ mod accounts;
 mod admin;
 mod archive_restore;
 mod backups;
+mod cluster;
 mod configuration;
 mod data;
 mod databases;
@@ -20,7 +21,9 @@ mod program;
 mod root;
 mod running;
 mod server;
+mod service;
 
 pub use descriptor::MONGODB;
 pub use layout::Layout;
 pub use manager::MongoDbManager;
+pub use service::service;

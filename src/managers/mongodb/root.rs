@@ -1,11 +1,15 @@
 //! The user's own root account ([`RootAccess`]): the user `admin.root` with the role `root`, as with Trove.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use mongodb::bson::{Bson, doc};
 use secrecy::{ExposeSecret, SecretString};
 
 use super::accounts::{NOT_FOUND, USERS};
 use super::admin::{ADMIN, EXISTS};
+use super::cluster::{self, NOT_IN_A_SET};
+use super::configuration::Configuration;
 use super::names::{ANY_HOST, Rules};
 use crate::error::{Error, Result};
 use crate::managers::RootAccess;
@@ -23,6 +27,7 @@ const ROLE: &str = "root";
 #[derive(Debug)]
 pub(super) struct Root {
     pub(super) client: Client,
+    pub(super) configuration: Arc<Configuration>,
     pub(super) password_length: usize,
 }
 
@@ -34,9 +39,16 @@ fn role() -> Bson {
 impl RootAccess for Root {
     /// Anybody with the role counts: a root may have given it to others.
     async fn is_enabled(&self, op: &Op) -> Result<bool> {
+        // A server whose cluster is not made yet has no users.
+        if cluster::is_waiting(&self.configuration.effective()?) {
+            return Ok(false);
+        }
         let session = self.client.session(op).await?;
         let filter = doc! {"roles": {"$elemMatch": {"role": ROLE, "db": ADMIN}}};
-        Ok(!session.find(op, "look for a user with the role 'root'", ADMIN, USERS, filter, Some(1)).await?.is_empty())
+        match session.find(op, "look for a user with the role 'root'", ADMIN, USERS, filter, Some(1)).await {
+            Err(error) if error.database_code() == Some(NOT_IN_A_SET) && self.configuration.role()?.is_some() => Ok(false),
+            found => Ok(!found?.is_empty()),
+        }
     }
 
     async fn enable(&self, op: &Op, password: Option<SecretString>) -> Result<UserSpec> {
