@@ -1,14 +1,18 @@
 //! What the tests of every datastore's manager share: a runtime that outlives them, all that was logged, directories, and waits.
 
+use std::backtrace::Backtrace;
+use std::cell::RefCell;
 use std::future::Future;
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
+use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, LazyLock, Mutex};
+use std::sync::{Arc, LazyLock, Mutex, Once};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use camino::{Utf8Path, Utf8PathBuf};
+use futures_util::FutureExt;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::runtime::Runtime;
@@ -25,11 +29,27 @@ static RUNTIME: LazyLock<Runtime> =
 static LOG: LazyLock<Log> = LazyLock::new(Log::default);
 static COUNTER: AtomicU32 = AtomicU32::new(0);
 
-/// Runs a test on the runtime that outlives it.
+thread_local! {
+    /// What the last panic of this thread said.
+    static SAID: RefCell<String> = RefCell::default();
+}
+
+/// Runs a test on the runtime that outlives it. What it panics with is said by the test's own thread: what the runtime's threads print goes to the test that
+/// happened to start them.
 pub(crate) fn run(test: impl Future<Output = ()> + Send + 'static) {
-    let outcome = RUNTIME.block_on(RUNTIME.spawn(test));
-    if let Err(error) = outcome {
-        std::panic::resume_unwind(error.into_panic());
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        let print = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            SAID.set(format!("{panic}\nstack backtrace:\n{}", Backtrace::force_capture()));
+            print(panic);
+        }));
+    });
+    let watched = async { AssertUnwindSafe(test).catch_unwind().await.map_err(|panic| (panic, SAID.take())) };
+    let outcome = RUNTIME.block_on(RUNTIME.spawn(watched)).unwrap();
+    if let Err((panic, said)) = outcome {
+        eprintln!("{said}");
+        std::panic::resume_unwind(panic);
     }
 }
 

@@ -3,7 +3,7 @@
  * n-th of these alone; every step goes to CRASH_DIR/steps.
  *
  * Counted: what touches the disk for good (fsync, rename, unlink, rmdir, mkdir, truncation), mounts, programs that are started, and what is
- * written to the socket of the database. What lies between two of these leaves nothing that a power cut could show. */
+ * written to the socket of the database, or to another member's of its set. What lies between two of these leaves nothing that a power cut could show. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -155,7 +155,7 @@ static void step_statement(const char *bytes, size_t length)
 /* The name of a command of MongoDB's that changes something: the first field of the document that begins after 21 bytes (OP_MSG). */
 static void step_command(const char *bytes, size_t length)
 {
-    static const char *const changes[] = { "create", "update", "grant", "insert", "setParameter" };
+    static const char *const changes[] = { "create", "update", "grant", "insert", "setParameter", "replSetInitiate", "replSetReconfig" };
     char name[40] = "";
     if (length > 26)
         snprintf(name, sizeof name, "%.*s", (int)(length - 26 < 30 ? length - 26 : 30), bytes + 26);
@@ -164,11 +164,21 @@ static void step_command(const char *bytes, size_t length)
             step("command", name);
 }
 
+/* OP_MSG (2013): also over TCP, as to the primary of a set. */
+static int is_command(const char *bytes, size_t length)
+{
+    int head[4];
+    if (length <= 26)
+        return 0;
+    memcpy(head, bytes, sizeof head);
+    return head[3] == 2013;
+}
+
 static void step_database(int fd, const char *bytes, size_t length)
 {
     if (is_peer(fd, "mysqld.sock") || is_peer(fd, ".s.PGSQL."))
         step_statement(bytes, length);
-    else if (is_peer(fd, "/mongod"))
+    else if (is_command(bytes, length))
         step_command(bytes, length);
 }
 

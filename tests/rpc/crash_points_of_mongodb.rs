@@ -1,4 +1,4 @@
-//! `prepare` of a real MongoDB, killed in front of one step of each kind, or of every one.
+//! `prepare` of a real MongoDB, and the calls that make a replica set of two, killed in front of one step of each kind, or of every one.
 
 use std::sync::Arc;
 
@@ -6,33 +6,48 @@ use mongodb::bson::doc;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use trove_guestagent::op::Op;
-use trove_guestagent::system::mongodb::{Access, Address, Client, Login};
+use trove_guestagent::system::address;
+use trove_guestagent::system::mongodb::{Access, Address, Client, Login, Session};
 
-use crate::crash_points::{OPTIONS, cast_prepare_with, prepare_killed_at, sweep};
-use crate::support::{Guest, PLANTED, Wire, free_port};
+use crate::crash::End;
+use crate::crash_points::{OPTIONS, assert_covered, cast_prepare_with, mortal, prepare_killed_at, sweep};
+use crate::crash_points_of_servers::answered_at_each_point;
+use crate::support::{Guest, PLANTED, Wire, free_port, until};
+
+fn options() -> String {
+    format!("{OPTIONS}\ndatastore_manager=mongodb")
+}
+
+fn contents(port: u16) -> String {
+    let quick = "setParameter.shutdownTimeoutMillisForSignaledShutdown: 0";
+    format!("storage.journal.enabled: true\nstorage.wiredTiger.engineConfig.cacheSizeGB: 0.25\n{quick}\nnet.port: {port}\n")
+}
+
+async fn session(guest: &Guest, login: Option<(&str, &str, &str)>) -> Session {
+    let is_socket = |name: &str| name.starts_with("mongodb-") && name.ends_with(".sock");
+    let names = guest.dir.join("run").read_dir_utf8().unwrap().map(|entry| entry.unwrap().file_name().to_owned());
+    let socket = guest.dir.join("run").join(names.into_iter().find(|name| is_socket(name)).unwrap());
+    let login = login.map(|(database, user, password)| Login { database: database.into(), user: user.into(), password: password.into() });
+    Client::new(Arc::new(Access { address: Address::Socket(socket), login })).session(&op()).await.unwrap()
+}
+
+fn op() -> Op {
+    Op::internal(CancellationToken::new())
+}
 
 async fn begin(guest: &Guest, wire: &Wire) {
-    let contents = format!("storage.journal.enabled: true\nstorage.wiredTiger.engineConfig.cacheSizeGB: 0.25\nnet.port: {}\n", free_port());
-    cast_prepare_with(guest, wire, contents, json!({"net.maxIncomingConnections": 77}), "db1.u1", Value::Null).await;
+    cast_prepare_with(guest, wire, contents(free_port()), json!({"net.maxIncomingConnections": 77}), "db1.u1", Value::Null).await;
 }
 
 /// Database, user, root and group are there, and nobody else is let in.
 async fn check(guest: &Guest) {
-    let op = Op::internal(CancellationToken::new());
-    let is_socket = |name: &str| name.starts_with("mongodb-") && name.ends_with(".sock");
-    let names = guest.dir.join("run").read_dir_utf8().unwrap().map(|entry| entry.unwrap().file_name().to_owned());
-    let socket = guest.dir.join("run").join(names.into_iter().find(|name| is_socket(name)).unwrap());
-    let session = async |login: Option<(&str, &str, &str)>| {
-        let login =
-            login.map(|(database, user, password)| Login { database: database.into(), user: user.into(), password: password.into() });
-        Client::new(Arc::new(Access { address: Address::Socket(socket.clone()), login })).session(&op).await
-    };
-    let user = session(Some(("db1", "u1", PLANTED))).await.unwrap();
+    let op = op();
+    let user = session(guest, Some(("db1", "u1", PLANTED))).await;
     user.run(&op, "test", "db1", doc! {"insert": "c", "documents": [{}]}).await.unwrap();
-    let root = session(Some(("admin", "root", &format!("{PLANTED}-R1")))).await.unwrap();
+    let root = session(guest, Some(("admin", "root", &format!("{PLANTED}-R1")))).await;
     let options = root.run(&op, "test", "admin", doc! {"getCmdLineOpts": 1}).await.unwrap();
     assert_eq!(options.get_document("parsed").unwrap().get_document("net").unwrap().get_i32("maxIncomingConnections").unwrap(), 77);
-    let nobody = session(None).await.unwrap();
+    let nobody = session(guest, None).await;
     assert!(nobody.run(&op, "test", "admin", doc! {"createUser": "x", "pwd": "y", "roles": []}).await.is_err());
     assert!(!guest.dir.join("data/.trove-private").exists());
 }
@@ -40,6 +55,93 @@ async fn check(guest: &Guest) {
 #[tokio::test(flavor = "multi_thread")]
 async fn prepare_of_mongodb_is_finished_whichever_step_it_is_killed_at() {
     let named = ["/state/.trove-new-", "/etc/.trove-new-", "/etc/overrides/.trove-new-", "command createUser", "command create"];
-    let options = format!("{OPTIONS}\ndatastore_manager=mongodb");
+    let options = options();
     sweep("prepare of MongoDB", &named, |kind, number| prepare_killed_at(kind, number, &options, begin, check)).await;
+}
+
+/// A member of a shard that is no set yet, and its address.
+async fn member() -> (Guest, Wire, String) {
+    let (guest, mut wire) = mortal(&options()).await;
+    let port = free_port();
+    let role =
+        json!({"id": "c", "shard_id": "s", "instance_type": "member", "replica_set_name": "rs1", "key": format!("{PLANTED}Cluster")});
+    let args = json!({"packages": [], "databases": [], "users": [], "memory_mb": 512, "device_path": null, "mount_point": guest.dir.join("data"),
+                      "config_contents": contents(port), "cluster_config": role});
+    let more =
+        json!({"_context_tenant": "T", "_context_roles": [], "_context_trove_notification": {"server_type": "guest", "request_id": "r"}});
+    wire.cast_with("prepare", args, more).await;
+    wire.cast("notify_end").await;
+    (guest, wire, format!("{}:{port}", address::own().unwrap()))
+}
+
+/// Calls a method of a member, killed in front of one step of a kind; its caller gets the answer to it.
+async fn called_killed_at(guest: &Guest, wire: &mut Wire, method: &str, args: Value, kind: &str, number: usize) -> (End, Vec<String>) {
+    guest.crash_at_one_of(kind, number);
+    let id = wire.call_in_time(method, args).await;
+    let end = guest.survive(async || wire.is_answered(&id)).await;
+    let steps = guest.steps();
+    let reply = wire.reply_to(&id).await;
+    let at = format!("{method}, {number} of '{kind}'");
+    assert!(reply["failure"].is_null(), "{at}: {reply:?}\n{}", guest.log());
+    guest.nothing_is_left(&at).await;
+    (end, steps)
+}
+
+/// Asks a member, and returns what it answers.
+async fn ask(wire: &mut Wire, method: &str, args: Value) -> Value {
+    let id = wire.call_in_time(method, args).await;
+    let reply = wire.reply_to(&id).await;
+    assert!(reply["failure"].is_null(), "{method}: {reply:?}");
+    reply["result"].clone()
+}
+
+/// Waits until the set's members are so, as the agent's administrator sees them with the password that a controller is told.
+async fn becomes(guest: &Guest, wire: &mut Wire, wanted: &[&str]) {
+    let password = ask(wire, "get_admin_password", json!({})).await;
+    let session = session(guest, Some(("admin", "os_admin", password.as_str().unwrap()))).await;
+    until(&format!("the states {wanted:?}"), async || {
+        let status = session.run(&op(), "test", "admin", doc! { "replSetGetStatus": 1 }).await.ok()?;
+        let members = status.get_array("members").unwrap().iter();
+        let states: Vec<&str> = members.map(|member| member.as_document().unwrap().get_str("stateStr").unwrap()).collect();
+        (states == wanted).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_set_of_mongodb_has_its_primary_whichever_step_prep_primary_is_killed_at() {
+    let named = ["command replSetInitiate", "command createUser", "/state/.trove-new-", "journal"];
+    let run = async |kind: String, number: usize| {
+        let (guest, mut wire, _) = member().await;
+        let ended = called_killed_at(&guest, &mut wire, "prep_primary", json!({}), &kind, number).await;
+        becomes(&guest, &mut wire, &["PRIMARY"]).await;
+        ended
+    };
+    sweep("prep_primary", &named, run).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_set_of_mongodb_is_whole_whichever_step_add_members_is_killed_at() {
+    let run = async |kind: String, number: usize| {
+        let ((first, mut wire, _), (_second, _, host)) = tokio::join!(member(), member());
+        ask(&mut wire, "prep_primary", json!({})).await;
+        let ended = called_killed_at(&first, &mut wire, "add_members", json!({"members": [host]}), &kind, number).await;
+        becomes(&first, &mut wire, &["PRIMARY", "SECONDARY"]).await;
+        ended
+    };
+    sweep("add_members", &["command replSetReconfig", "journal"], run).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_administrator_of_mongodb_has_the_password_told_whichever_step_it_is_killed_at() {
+    let (guest, mut wire, _) = member().await;
+    ask(&mut wire, "prep_primary", json!({})).await;
+    let args = |round: usize| json!({"password": format!("{PLANTED}-{round}")});
+    let nothing = async |_: &mut Wire| ();
+    let steps = answered_at_each_point(&guest, &mut wire, "create_admin_user", args, nothing, async |wire, round| {
+        assert_eq!(ask(wire, "get_admin_password", json!({})).await, args(round)["password"]);
+        becomes(&guest, wire, &["PRIMARY"]).await;
+    })
+    .await;
+    assert_covered(&steps, &["command updateUser", "/state/.trove-new-", "journal"]);
 }
