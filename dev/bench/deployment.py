@@ -39,6 +39,7 @@ class Kind:
 MARIADB = Kind("mariadb-10.11", "mariadb", "10.11", "mariadb.service", "mariadb-server")
 MYSQL = Kind("mysql-9.7", "mysql", "9.7", "mysql.service", "mysql-server")
 POSTGRESQL = Kind("postgresql-15", "postgresql", "15", "postgresql@15-main.service", "postgresql-15")
+POSTGRESQL_17 = Kind("postgresql-17", "postgresql", "17", "postgresql@17-main.service", "postgresql-17")
 REDIS = Kind("redis-7", "redis", "7.0", "redis-server.service", "redis-server")
 # Debian has no Percona Server; its manager is driven against the server it descends from.
 PERCONA_ON_MYSQL = Kind("mysql-9.7", "percona", "9.7", "mysql.service", "mysql-server")

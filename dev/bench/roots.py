@@ -47,6 +47,7 @@ RECIPES = {
         Recipe("mariadb-11.8", "trixie", (*COMMON, "libssl3t64", "mariadb-server", "mariadb-backup")),
         Recipe("mysql-9.7", "sid", (*COMMON, "libssl3t64", "mysql-server")),
         Recipe("postgresql-15", "bookworm", (*COMMON, "libssl3", "postgresql-15")),
+        Recipe("postgresql-17", "trixie", (*COMMON, "libssl3t64", "postgresql-17")),
         Recipe("redis-7", "bookworm", (*COMMON, "libssl3", "redis-server")),
         # Entered with chroot, never booted.
         Recipe("rabbitmq-4", "sid", ("rabbitmq-server",)),

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 from backups import back_up, restored
-from bench.deployment import POSTGRESQL, Deployment, Server
+from bench.deployment import POSTGRESQL, POSTGRESQL_17, Deployment, Server
 from bench.swift import Swift
 from helpers import create_database, create_user, delete_user, schema, user, user_names
 from secret_search import leaked, search_and_end
@@ -15,11 +15,11 @@ from secret_search import leaked, search_and_end
 PSQL = 'IFS= read -r PGPASSWORD; export PGPASSWORD; exec psql --no-psqlrc -XAtqc "$0" "$1" 2>&1'
 
 
-@pytest.fixture(scope="module")
-def postgresql(deployment: Deployment, swift: Swift) -> Iterator[Server]:
+@pytest.fixture(scope="module", params=[POSTGRESQL, POSTGRESQL_17], ids=["15", "17"])
+def postgresql(request: pytest.FixtureRequest, deployment: Deployment, swift: Swift) -> Iterator[Server]:
     token, _ = swift.login()
     key = f"Key-{swift.key}"
-    server = deployment.launch(POSTGRESQL, secure=True, guest_options={"backup_aes_cbc_key": key})
+    server = deployment.launch(request.param, secure=True, guest_options={"backup_aes_cbc_key": key})
     server.secrets += [token, key]
     server.owner_password = server.secret()
     users = [{"name": "owner", "password": server.owner_password, "host": "%", "databases": [{"name": "first"}]}]
@@ -47,8 +47,8 @@ def test_it_serves_on_its_volume_by_debians_own_unit(postgresql: Server) -> None
     assert owner(postgresql, "CREATE TABLE t (i INT); INSERT INTO t VALUES (7); SELECT i FROM t") == "7"
     assert any(mount["target"] == "/var/lib/postgresql" for mount in postgresql.guest.mounts())
     assert administrator(postgresql, "SHOW data_directory") == "/var/lib/postgresql/data/pgdata"
-    assert postgresql.guest.run(["systemctl", "is-enabled", POSTGRESQL.unit]).strip() in ("enabled", "enabled-runtime")
-    assert "running" in postgresql.guest.run(["systemctl", "show", "--property=SubState", POSTGRESQL.unit])
+    assert postgresql.guest.run(["systemctl", "is-enabled", postgresql.kind.unit]).strip() in ("enabled", "enabled-runtime")
+    assert "running" in postgresql.guest.run(["systemctl", "show", "--property=SubState", postgresql.kind.unit])
     assert "online" in postgresql.guest.run(["pg_lsclusters", "--no-header"])
     assert "authentication failed" in psql(postgresql, "SELECT 1", "wrong")
 
@@ -85,7 +85,7 @@ def test_a_group_is_read_again_or_waits_for_a_restart(postgresql: Server) -> Non
 
 def test_a_backup_goes_to_swift_and_comes_back(deployment: Deployment, swift: Swift, postgresql: Server) -> None:
     backup = back_up(deployment, swift, postgresql)
-    other = restored(deployment, swift, POSTGRESQL, backup, postgresql.secrets)
+    other = restored(deployment, swift, postgresql.kind, backup, postgresql.secrets)
     try:
         assert psql(other, "SELECT i FROM t", postgresql.owner_password) == "7"
     finally:

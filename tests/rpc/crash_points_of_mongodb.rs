@@ -63,8 +63,7 @@ async fn prepare_of_mongodb_is_finished_whichever_step_it_is_killed_at() {
 async fn member() -> (Guest, Wire, String) {
     let (guest, mut wire) = mortal(&options()).await;
     let port = free_port();
-    let role =
-        json!({"id": "c", "shard_id": "s", "instance_type": "member", "replica_set_name": "rs1", "key": "planted0Cluster0Key"});
+    let role = json!({"id": "c", "shard_id": "s", "instance_type": "member", "replica_set_name": "rs1", "key": "planted0Cluster0Key"});
     let args = json!({"packages": [], "databases": [], "users": [], "memory_mb": 512, "device_path": null, "mount_point": guest.dir.join("data"),
                       "config_contents": contents(port), "cluster_config": role});
     let more =
