@@ -43,14 +43,19 @@ impl Conductor {
         &self.publisher
     }
 
-    /// `heartbeat` with a status description.
+    /// The next `sent` of a heartbeat.
+    pub fn next_sent(&self) -> f64 {
+        self.clock.next()
+    }
+
+    /// `heartbeat` with a status description. `sent` is of [`Self::next_sent`]; the conductor drops one that is not newer than the last it saw.
     ///
     /// # Errors
     /// The agent is ending.
-    pub async fn heartbeat(&self, service_status: &str) -> Result<()> {
+    pub async fn heartbeat(&self, service_status: &str, sent: f64) -> Result<()> {
         let args = json!({
             "instance_id": self.settings.guest_id,
-            "sent": self.clock.next(),
+            "sent": sent,
             "payload": {"service_status": service_status},
         });
         let letter = self.cast("heartbeat", args, &Map::new())?;

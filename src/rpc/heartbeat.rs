@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::conductor::Conductor;
 use crate::error::Result;
 use crate::managers::DatastoreManager;
-use crate::model::ServiceStatus;
+use crate::model::{Release, ServiceStatus};
 use crate::monitor::Told;
 use crate::op::Op;
 use crate::release::ReleaseTracker;
@@ -46,6 +46,7 @@ impl Heartbeat {
             let (manager, op) = (manager.clone(), op.clone());
             async move { manager.status().probe(&op).await }.boxed()
         }));
+        let mut latch = Latch::default();
         loop {
             let prompted = tokio::select! {
                 // Cancel-safe: a timer, a notification, which keeps its permit, and a watch.
@@ -55,13 +56,13 @@ impl Heartbeat {
                 () = cancel.cancelled() => return pulse.end(),
             };
             // The broker and the database take their own time.
-            if let Err(error) = pulse.during(self.beat(&mut database, prompted)).await {
+            if let Err(error) = pulse.during(self.beat(&mut database, &mut latch, prompted)).await {
                 tracing::debug!(%error, "no heartbeat");
             }
         }
     }
 
-    async fn beat(&self, database: &mut Database, prompted: bool) -> Result<()> {
+    async fn beat(&self, database: &mut Database, latch: &mut Latch, prompted: bool) -> Result<()> {
         if self.status.report(prompted) == Report::Silence {
             return Ok(());
         }
@@ -75,13 +76,16 @@ impl Heartbeat {
         if self.status.version() != version {
             return Ok(());
         }
-        let word = status.wire(self.release.current());
+        let release = self.release.current();
+        let word = status.wire(release);
+        let latches = status == ServiceStatus::RestartRequired && release >= Release::Zed;
+        let sent = latch.sent(latches.then_some(version), || self.conductor.next_sent());
         tracing::debug!(status = word, "heartbeat");
         tokio::select! {
             // Cancel-safe: a message that has not left is given up. One that has left is followed by the next over the same connection.
             biased;
             () = self.status.outdated(version) => Ok(()),
-            sent = self.conductor.heartbeat(word) => sent.map(|()| self.told.heartbeat(word)),
+            sent = self.conductor.heartbeat(word, sent) => sent.map(|()| self.told.heartbeat(word)),
         }
     }
 
@@ -98,6 +102,25 @@ impl Heartbeat {
         let seen = database.status(self.interval / 2).await;
         let runs = matches!(seen, ServiceStatus::Running | ServiceStatus::RestartRequired);
         (!only_if_down || !runs).then_some(seen)
+    }
+}
+
+/// Conductors since Wallaby keep RESTART_REQUIRED until the controller itself has sent `restart` (trove/conductor/manager.py: `heartbeat`). One that says it again
+/// and that the conductor takes only after that would be kept for ever: so it is of the same time as the first, and dropped where that has arrived.
+#[derive(Debug, Default)]
+struct Latch(Option<(u64, f64)>);
+
+impl Latch {
+    /// What `sent` is: the one before, while RESTART_REQUIRED is said and nothing has been done to the instance (`version` of its status) since.
+    fn sent(&mut self, version: Option<u64>, next: impl FnOnce() -> f64) -> f64 {
+        match (version, self.0) {
+            (Some(version), Some((of, sent))) if version == of => sent,
+            _ => {
+                let sent = next();
+                self.0 = version.map(|version| (version, sent));
+                sent
+            }
+        }
     }
 }
 
@@ -170,6 +193,17 @@ mod tests {
             async move { waiting.await.unwrap() }.boxed()
         };
         (Database::new(Box::new(ask)), questions)
+    }
+
+    #[test]
+    fn restart_required_is_of_one_time_until_something_is_done() {
+        let (mut latch, mut clock) = (Latch::default(), 0.0);
+        let mut said = |version| {
+            clock += 1.0;
+            latch.sent(version, || clock)
+        };
+        assert_eq!([None, None, Some(7), Some(7), Some(7)].map(&mut said), [1.0, 2.0, 3.0, 3.0, 3.0]);
+        assert_eq!([Some(9), Some(9), None, Some(9), None].map(&mut said), [6.0, 6.0, 8.0, 9.0, 10.0]);
     }
 
     #[tokio::test]

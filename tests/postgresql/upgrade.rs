@@ -137,6 +137,8 @@ fn data_of_an_older_major_version_become_this_ones() {
         let (old, checksums) = (version(&guest), guest.parameter("data_checksums").await);
         let guest = moved(guest).await;
         drop(newer);
+        // The next root disk's.
+        let guest = guest.agent_again();
         let (upgrades, volume) = (guest.manager.upgrades().unwrap(), no_volume(&guest));
         for _ in 0..2 {
             upgrade::rebuild(&guest.op, &guest.manager, upgrades, &volume, Some(&guest.base("")), Some(&overrides())).await.unwrap();
