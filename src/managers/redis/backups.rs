@@ -24,8 +24,9 @@ use crate::system::{facts, files};
 
 /// Between two looks at a server that writes its log anew.
 const LOOK: Duration = Duration::from_millis(100);
-/// What the server says when the data it loads are damaged (src/rdb.c: `rdbReportError`, `rdbLoadRio`), or when it crashes over them (src/debug.c).
-const DAMAGED: [&str; 4] = ["Internal error in RDB reading", "Short read or OOM loading DB", "Wrong RDB checksum", "REDIS BUG REPORT END"];
+/// What the server says when the data it loads are damaged (src/rdb.c: `rdbReportError`, `rdbLoadRio`), or when it crashes over them, by whichever name
+/// (src/debug.c).
+const DAMAGED: [&str; 4] = ["Internal error in RDB reading", "Short read or OOM loading DB", "Wrong RDB checksum", " BUG REPORT END"];
 
 /// Backups of one server.
 #[derive(Debug)]
