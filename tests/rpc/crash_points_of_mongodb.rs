@@ -11,7 +11,7 @@ use trove_guestagent::system::mongodb::{Access, Address, Client, Login, Session}
 
 use crate::crash::End;
 use crate::crash_points::{OPTIONS, assert_covered, cast_prepare_with, mortal, prepare_killed_at, sweep};
-use crate::crash_points_of_servers::answered_at_each_point;
+use crate::crash_points_of_servers::{answered_at_each_point, call};
 use crate::support::{Guest, PLANTED, Wire, free_port, until};
 
 fn options() -> String {
@@ -86,17 +86,9 @@ async fn called_killed_at(guest: &Guest, wire: &mut Wire, method: &str, args: Va
     (end, steps)
 }
 
-/// Asks a member, and returns what it answers.
-async fn ask(wire: &mut Wire, method: &str, args: Value) -> Value {
-    let id = wire.call_in_time(method, args).await;
-    let reply = wire.reply_to(&id).await;
-    assert!(reply["failure"].is_null(), "{method}: {reply:?}");
-    reply["result"].clone()
-}
-
 /// Waits until the set's members are so, as the agent's administrator sees them with the password that a controller is told.
 async fn becomes(guest: &Guest, wire: &mut Wire, wanted: &[&str]) {
-    let password = ask(wire, "get_admin_password", json!({})).await;
+    let password = call(wire, "get_admin_password", json!({})).await;
     let session = session(guest, Some(("admin", "os_admin", password.as_str().unwrap()))).await;
     until(&format!("the states {wanted:?}"), async || {
         let status = session.run(&op(), "test", "admin", doc! { "replSetGetStatus": 1 }).await.ok()?;
@@ -123,7 +115,7 @@ async fn a_set_of_mongodb_has_its_primary_whichever_step_prep_primary_is_killed_
 async fn a_set_of_mongodb_is_whole_whichever_step_add_members_is_killed_at() {
     let run = async |kind: String, number: usize| {
         let ((first, mut wire, _), (_second, _, host)) = tokio::join!(member(), member());
-        ask(&mut wire, "prep_primary", json!({})).await;
+        call(&mut wire, "prep_primary", json!({})).await;
         let ended = called_killed_at(&first, &mut wire, "add_members", json!({"members": [host]}), &kind, number).await;
         becomes(&first, &mut wire, &["PRIMARY", "SECONDARY"]).await;
         ended
@@ -134,11 +126,11 @@ async fn a_set_of_mongodb_is_whole_whichever_step_add_members_is_killed_at() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_administrator_of_mongodb_has_the_password_told_whichever_step_it_is_killed_at() {
     let (guest, mut wire, _) = member().await;
-    ask(&mut wire, "prep_primary", json!({})).await;
+    call(&mut wire, "prep_primary", json!({})).await;
     let args = |round: usize| json!({"password": format!("{PLANTED}-{round}")});
     let nothing = async |_: &mut Wire| ();
     let steps = answered_at_each_point(&guest, &mut wire, "create_admin_user", args, nothing, async |wire, round| {
-        assert_eq!(ask(wire, "get_admin_password", json!({})).await, args(round)["password"]);
+        assert_eq!(call(wire, "get_admin_password", json!({})).await, args(round)["password"]);
         becomes(&guest, wire, &["PRIMARY"]).await;
     })
     .await;

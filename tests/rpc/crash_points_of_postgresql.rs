@@ -166,7 +166,7 @@ async fn an_upgrade_of_postgresql_comes_to_its_end_whichever_step_it_is_killed_a
         assert!(!guest.dir.join("data/.trove-upgrade").exists());
     };
     let none = |_| json!({});
-    let arrive = async |wire: &mut Wire| call(wire, "post_upgrade", json!({"upgrade_info": {}})).await;
+    let arrive = async |wire: &mut Wire| drop(call(wire, "post_upgrade", json!({"upgrade_info": {}})).await);
     let steps = answered_at_each_point(&guest, &mut wire, "pre_upgrade", none, arrive, async |wire, _| {
         told(wire, "shutdown").await;
         assert!(guest.dir.join("data/.trove-upgrade/state/os_admin.pgpass").exists());
@@ -174,7 +174,7 @@ async fn an_upgrade_of_postgresql_comes_to_its_end_whichever_step_it_is_killed_a
     .await;
     assert_covered(&steps, &["server.pid", ".trove-upgrade/etc", ".trove-upgrade/state", "journal"]);
 
-    let leave = async |wire: &mut Wire| call(wire, "pre_upgrade", json!({})).await;
+    let leave = async |wire: &mut Wire| drop(call(wire, "pre_upgrade", json!({})).await);
     let info = |_| json!({"upgrade_info": {}});
     let steps = answered_at_each_point(&guest, &mut wire, "post_upgrade", info, leave, async |wire, _| is_whole(wire, 20).await).await;
     assert_covered(&steps, &["etc/conf.d", ".trove-upgrade", "/state/.trove-new-"]);

@@ -61,10 +61,12 @@ pub(crate) async fn told(wire: &mut Wire, word: &str) {
     .await;
 }
 
-pub(crate) async fn call(wire: &mut Wire, method: &str, args: Value) {
+/// Calls a method, and returns what it answers.
+pub(crate) async fn call(wire: &mut Wire, method: &str, args: Value) -> Value {
     let id = wire.call_in_time(method, args).await;
     let reply = wire.reply_to(&id).await;
     assert!(reply["failure"].is_null(), "{method}: {reply:?}");
+    reply["result"].clone()
 }
 
 async fn stop(wire: &mut Wire) {
@@ -76,7 +78,7 @@ async fn stop(wire: &mut Wire) {
 async fn a_flavor_resize_comes_to_its_end_whichever_step_it_is_killed_at() {
     let (guest, mut wire) = prepared(OPTIONS).await;
     let contents = |round: usize| json!({"config_contents": config(&guest, 100 + round)});
-    let start = async |wire: &mut Wire| call(wire, "start_db_with_conf_changes", contents(0)).await;
+    let start = async |wire: &mut Wire| drop(call(wire, "start_db_with_conf_changes", contents(0)).await);
     let args = |_| json!({"do_not_start_on_reboot": false});
     let steps = answered_at_each_point(&guest, &mut wire, "stop_db", args, start, async |wire, _| {
         // Its caller waits for this before it goes on, and nobody starts the server behind its back.
@@ -112,7 +114,7 @@ async fn an_upgrade_comes_to_its_end_whichever_step_it_is_killed_at() {
         assert!(!guest.dir.join("data/.trove-upgrade").exists());
     };
     let none = |_| json!({});
-    let arrive = async |wire: &mut Wire| call(wire, "post_upgrade", json!({"upgrade_info": {}})).await;
+    let arrive = async |wire: &mut Wire| drop(call(wire, "post_upgrade", json!({"upgrade_info": {}})).await);
     let steps = answered_at_each_point(&guest, &mut wire, "pre_upgrade", none, arrive, async |wire, _| {
         told(wire, "shutdown").await;
         assert!(guest.dir.join("data/.trove-upgrade/state/os_admin.cnf").exists());
@@ -120,7 +122,7 @@ async fn an_upgrade_comes_to_its_end_whichever_step_it_is_killed_at() {
     .await;
     assert_covered(&steps, &["server.pid", ".trove-upgrade/etc", ".trove-upgrade/state", "journal"]);
 
-    let leave = async |wire: &mut Wire| call(wire, "pre_upgrade", json!({})).await;
+    let leave = async |wire: &mut Wire| drop(call(wire, "pre_upgrade", json!({})).await);
     let info = |_| json!({"upgrade_info": {}});
     let steps = answered_at_each_point(&guest, &mut wire, "post_upgrade", info, leave, async |wire, _| is_whole(wire).await).await;
     assert_covered(&steps, &["etc/conf.d", ".trove-upgrade", "/state/.trove-new-"]);
