@@ -39,6 +39,8 @@ mod limits;
 mod logs;
 #[path = "rpc/metrics.rs"]
 mod metrics;
+#[path = "rpc/oslo.rs"]
+mod oslo;
 #[path = "datastore/ports.rs"]
 mod ports;
 #[path = "rpc/proxy.rs"]
@@ -57,6 +59,8 @@ mod sql;
 mod status;
 #[path = "rpc/support.rs"]
 mod support;
+#[path = "rpc/sweeps.rs"]
+mod sweeps;
 #[path = "rpc/tls.rs"]
 mod tls;
 #[path = "rpc/topology.rs"]

@@ -109,6 +109,13 @@ fn certificates_are_offered_changed_and_taken_back_and_ports_follow_the_mode() {
         act(&guest, "mtls", None).await.unwrap();
         assert!(in_the_clear(&guest).await && presented(next).await.is_none() && !guest.dir.join(LAYER).exists());
         assert_eq!(show(&guest).await, json!({"status": "off"}));
+        // On the instance's own port alone, there is no other, not even for a moment.
+        let taken = std::net::TcpListener::bind(("0.0.0.0", next)).unwrap();
+        act(&guest, "enforced", Some(first.container(&authority))).await.unwrap();
+        assert_eq!(ping(&guest, own, &authority, None).await.unwrap(), "PONG");
+        act(&guest, "enforced", None).await.unwrap();
+        drop(taken);
+        assert!(in_the_clear(&guest).await);
         // A new instance has nothing of it.
         guest.manager.prepare_server(&guest.op, &guest.request("")).await.unwrap();
         assert!(!guest.dir.join("volume/tls").exists());

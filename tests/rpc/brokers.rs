@@ -2,8 +2,9 @@
 
 use serde_json::json;
 
+use crate::oslo::Peer;
 use crate::rabbit::Rabbit;
-use crate::support::{Guest, Peer, free_port, shared_broker};
+use crate::support::{Guest, free_port, shared_broker};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_broker_that_was_killed_is_served_again_and_hears_what_it_missed() {

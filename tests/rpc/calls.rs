@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Guest, PLANTED, Peer, envelope, fresh};
+use crate::oslo::Peer;
+use crate::support::{Guest, PLANTED, envelope, fresh};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_real_client_gets_results_and_failures() {

@@ -9,10 +9,10 @@ use trove_guestagent::op::Op;
 use trove_guestagent::system::address;
 use trove_guestagent::system::mongodb::{Access, Address, Client, Login, Session};
 
-use crate::crash::End;
-use crate::crash_points::{OPTIONS, assert_covered, cast_prepare_with, mortal, prepare_killed_at, sweep};
-use crate::crash_points_of_servers::{answered_at_each_point, call};
 use crate::support::{Guest, PLANTED, Wire, free_port, until};
+use crate::sweeps::{
+    OPTIONS, answered_at_each_point, assert_covered, call, called_killed_at, cast_prepare_with, mortal, prepare_killed_at, sweep,
+};
 
 fn options() -> String {
     format!("{OPTIONS}\ndatastore_manager=mongodb")
@@ -71,19 +71,6 @@ async fn member() -> (Guest, Wire, String) {
     wire.cast_with("prepare", args, more).await;
     wire.cast("notify_end").await;
     (guest, wire, format!("{}:{port}", address::own().unwrap()))
-}
-
-/// Calls a method of a member, killed in front of one step of a kind; its caller gets the answer to it.
-async fn called_killed_at(guest: &Guest, wire: &mut Wire, method: &str, args: Value, kind: &str, number: usize) -> (End, Vec<String>) {
-    guest.crash_at_one_of(kind, number);
-    let id = wire.call_in_time(method, args).await;
-    let end = guest.survive(async || wire.is_answered(&id)).await;
-    let steps = guest.steps();
-    let reply = wire.reply_to(&id).await;
-    let at = format!("{method}, {number} of '{kind}'");
-    assert!(reply["failure"].is_null(), "{at}: {reply:?}\n{}", guest.log());
-    guest.nothing_is_left(&at).await;
-    (end, steps)
 }
 
 /// Waits until the set's members are so, as the agent's administrator sees them with the password that a controller is told.

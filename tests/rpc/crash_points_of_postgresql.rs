@@ -5,12 +5,11 @@ use std::cell::Cell;
 use camino::Utf8Path;
 use serde_json::{Value, json};
 
-use crate::crash::{End, points, report};
-use crate::crash_points::{
-    MOST, OPTIONS, assert_covered, backup_killed_at, cast_prepare_with, made_backup, mortal, prepare_killed_at, serves, stored_in, sweep,
-};
-use crate::crash_points_of_servers::{answered_at_each_point, call, told};
 use crate::support::{Guest, Wire};
+use crate::sweeps::{
+    OPTIONS, answered_at_each_point, assert_covered, backups_killed_at_each_point, call, cast_prepare_with, made_backup, mortal,
+    prepare_killed_at, serves, stored_in, sweep, told,
+};
 
 /// No port: the number is in the socket's name alone.
 fn config(connections: usize) -> String {
@@ -103,22 +102,10 @@ async fn a_backup_of_postgresql_is_told_of_whichever_step_it_is_killed_at() {
     let folder = tempfile::tempdir().unwrap();
     let folder = Utf8Path::from_path(folder.path()).unwrap();
     let (guest, mut wire) = prepared(&stored(folder)).await;
-    let (end, steps, outcome) = backup_killed_at(&guest, &mut wire, folder, "", MOST).await;
-    assert_eq!((end, outcome.as_str()), (End::Done, "COMPLETED"));
-    assert_covered(
-        &steps,
-        &["/state/journal/.trove-new-", "/state/.trove-new-", "bin/pg_basebackup", "database_backups/.trove-new-", "statement"],
-    );
-    let (mut killed, mut outcomes) = (0, Vec::new());
-    for (kind, number) in points(&steps) {
-        let (end, _, outcome) = backup_killed_at(&guest, &mut wire, folder, &kind, number).await;
-        killed += usize::from(end == End::Killed);
-        outcomes.push(outcome);
-        // What a killed one has kept of the log bounds nobody: the next backup lets it go, and there are no others.
-        assert!(sql(&guest, "postgres", "SELECT count(*) FROM pg_replication_slots").trim().parse::<u8>().unwrap() <= 1);
-    }
-    report("create_backup of PostgreSQL", killed, steps.len());
-    assert!(outcomes.iter().any(|state| state == "FAILED"));
+    let named = ["/state/journal/.trove-new-", "/state/.trove-new-", "bin/pg_basebackup", "database_backups/.trove-new-", "statement"];
+    // What a killed one has kept of the log bounds nobody: the next backup lets it go, and there are no others.
+    let one_slot = || assert!(sql(&guest, "postgres", "SELECT count(*) FROM pg_replication_slots").trim().parse::<u8>().unwrap() <= 1);
+    backups_killed_at_each_point("create_backup of PostgreSQL", &guest, &mut wire, folder, &named, one_slot).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

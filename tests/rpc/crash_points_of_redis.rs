@@ -3,16 +3,21 @@
 use camino::Utf8Path;
 use serde_json::{Value, json};
 
-use crate::crash::{End, points, report};
-use crate::crash_points::{
-    MOST, OPTIONS, assert_covered, backup_killed_at, made_backup, mortal, prepare_killed_at, serves, stored_in, sweep,
+use crate::certificates::Authority;
+use crate::crash_points_of_servers::container;
+use crate::support::{Guest, PLANTED, Wire, free_port};
+use crate::sweeps::{
+    OPTIONS, answered_at_each_point, assert_covered, backups_killed_at_each_point, call, made_backup, mortal, prepare_killed_at, serves,
+    stored_in, sweep, told,
 };
-use crate::crash_points_of_servers::{answered_at_each_point, call, told};
-use crate::support::{Guest, PLANTED, Wire};
 
 fn config(clients: usize) -> String {
     // No port: while the server is down, somebody else could take it.
-    format!("port 0\nsave 900 1\nmaxclients {clients}\ndbfilename dump.rdb\n")
+    config_at(0, clients)
+}
+
+fn config_at(port: u16, clients: usize) -> String {
+    format!("port {port}\nsave 900 1\nmaxclients {clients}\ndbfilename dump.rdb\n")
 }
 
 /// What the server answers to a command, as a client that knows its password gets it.
@@ -33,17 +38,17 @@ fn password() -> String {
 }
 
 /// `prepare` with a root, who has the one password there is.
-async fn begin(guest: &Guest, wire: &Wire, backup: Value) {
+async fn begin(guest: &Guest, wire: &Wire, contents: String, backup: Value) {
     let args = json!({"packages": [], "databases": [], "users": [], "memory_mb": 512, "device_path": null, "mount_point": guest.dir.join("data"),
-                      "config_contents": config(20), "overrides": {"timeout": 77}, "root_password": password(), "backup_info": backup});
+                      "config_contents": contents, "overrides": {"timeout": 77}, "root_password": password(), "backup_info": backup});
     let more = json!({"_context_tenant": "T", "_context_roles": [], "_context_auth_token": PLANTED,
                       "_context_trove_notification": {"server_type": "guest", "request_id": "r"}});
     wire.cast_with("prepare", args, more).await;
 }
 
-async fn prepared(more: &str) -> (Guest, Wire) {
+async fn prepared(more: &str, contents: String) -> (Guest, Wire) {
     let (guest, mut wire) = mortal(&options(more)).await;
-    begin(&guest, &wire, Value::Null).await;
+    begin(&guest, &wire, contents, Value::Null).await;
     serves(&guest, &mut wire).await;
     (guest, wire)
 }
@@ -57,7 +62,7 @@ fn assert_whole(guest: &Guest, clients: usize) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_prepare_of_redis_is_finished_whichever_step_it_is_killed_at() {
-    let begin = async |guest: &Guest, wire: &Wire| begin(guest, wire, Value::Null).await;
+    let begin = async |guest: &Guest, wire: &Wire| begin(guest, wire, config(20), Value::Null).await;
     let options = options(OPTIONS);
     let check = async |guest: &Guest| assert_whole(guest, 20);
     let named = ["/state/journal/.trove-new-", "/state/.trove-new-", "/etc/.trove-new-", "/etc/overrides/.trove-new-", "fork"];
@@ -68,11 +73,11 @@ async fn a_prepare_of_redis_is_finished_whichever_step_it_is_killed_at() {
 async fn a_restore_of_redis_is_finished_whichever_step_it_is_killed_at() {
     let folder = tempfile::tempdir().unwrap();
     let folder = Utf8Path::from_path(folder.path()).unwrap();
-    let (source, mut wire) = prepared(&stored_in(folder)).await;
+    let (source, mut wire) = prepared(&stored_in(folder), config(20)).await;
     assert_eq!(ask(&source, &password(), &["SET", "kept", "4711"]), "OK\n");
     let backup = made_backup(&mut wire).await;
     drop(source);
-    let begin = async |guest: &Guest, wire: &Wire| begin(guest, wire, backup.clone()).await;
+    let begin = async |guest: &Guest, wire: &Wire| begin(guest, wire, config(20), backup.clone()).await;
     let options = options(&stored_in(folder));
     let check = async |guest: &Guest| {
         assert_whole(guest, 20);
@@ -86,23 +91,14 @@ async fn a_restore_of_redis_is_finished_whichever_step_it_is_killed_at() {
 async fn a_backup_of_redis_is_told_of_whichever_step_it_is_killed_at() {
     let folder = tempfile::tempdir().unwrap();
     let folder = Utf8Path::from_path(folder.path()).unwrap();
-    let (guest, mut wire) = prepared(&stored_in(folder)).await;
-    let (end, steps, outcome) = backup_killed_at(&guest, &mut wire, folder, "", MOST).await;
-    assert_eq!((end, outcome.as_str()), (End::Done, "COMPLETED"));
-    assert_covered(&steps, &["/state/journal/.trove-new-", "/state/.trove-new-", "database_backups/.trove-new-"]);
-    let (mut killed, mut outcomes) = (0, Vec::new());
-    for (kind, number) in points(&steps) {
-        let (end, _, outcome) = backup_killed_at(&guest, &mut wire, folder, &kind, number).await;
-        killed += usize::from(end == End::Killed);
-        outcomes.push(outcome);
-    }
-    report("create_backup of Redis", killed, steps.len());
-    assert!(outcomes.iter().any(|state| state == "FAILED"));
+    let (guest, mut wire) = prepared(&stored_in(folder), config(20)).await;
+    let named = ["/state/journal/.trove-new-", "/state/.trove-new-", "database_backups/.trove-new-"];
+    backups_killed_at_each_point("create_backup of Redis", &guest, &mut wire, folder, &named, || ()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn groups_and_passwords_of_redis_are_whole_whichever_step_they_are_killed_at() {
-    let (guest, mut wire) = prepared(OPTIONS).await;
+    let (guest, mut wire) = prepared(OPTIONS, config(20)).await;
     let nothing = async |_: &mut Wire| ();
     let group = |round: usize| json!({"overrides": {"timeout": 77, "hz": 20 + round}, "remove": false});
     let steps = answered_at_each_point(&guest, &mut wire, "update_overrides", group, nothing, async |_, round| {
@@ -120,9 +116,37 @@ async fn groups_and_passwords_of_redis_are_whole_whichever_step_they_are_killed_
     assert_covered(&steps, &["journal", "/etc/.trove-new-"]);
 }
 
+/// At a TCP port, verifying a server that speaks TLS.
+fn ping(port: u16, authority: Option<&Authority>) -> String {
+    let mut command = std::process::Command::new("redis-cli");
+    command.args(["-h", "127.0.0.1", "-p", &port.to_string()]).env("REDISCLI_AUTH", password());
+    if let Some(authority) = authority {
+        command.args(["--tls", "--cacert", authority.file.as_str()]);
+    }
+    String::from_utf8(command.arg("PING").output().unwrap().stdout).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn certificates_of_redis_come_with_the_way_back_whichever_step_their_change_is_killed_at() {
+    let port = free_port();
+    let (guest, mut wire) = prepared(OPTIONS, config_at(port, 20)).await;
+    let authority = Authority::new(&guest.dir, "authority");
+    let container = container(&authority, "server");
+    let nothing = async |_: &mut Wire| ();
+    let args = |_| json!({"mode": "enforced", "container": container, "enable": true, "disable": null});
+    let steps = answered_at_each_point(&guest, &mut wire, "ssl_action", args, nothing, async |wire, _| {
+        assert_eq!((ping(port, Some(&authority)).as_str(), ping(port, None).as_str()), ("PONG\n", ""));
+        let back = call(wire, "ssl_rollback", json!({})).await;
+        assert_eq!(back, json!({"status": "off", "restart_required": false, "mode": null}));
+        assert_eq!((ping(port, Some(&authority)).as_str(), ping(port, None).as_str()), ("", "PONG\n"));
+    })
+    .await;
+    assert_covered(&steps, &["/data/tls/", "/etc/overrides/.trove-new-", "/etc/.trove-new-", "journal"]);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_upgrade_of_redis_comes_to_its_end_whichever_step_it_is_killed_at() {
-    let (guest, mut wire) = prepared(OPTIONS).await;
+    let (guest, mut wire) = prepared(OPTIONS, config(20)).await;
     let password = password();
     assert_eq!(ask(&guest, &password, &["SET", "kept", "4711"]), "OK\n");
     let is_whole = async |wire: &mut Wire, clients: usize| {

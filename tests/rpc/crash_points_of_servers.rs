@@ -4,70 +4,10 @@
 use serde_json::{Value, json};
 
 use crate::certificates::{Authority, VALID};
-use crate::crash::{End, points, report};
-use crate::crash_points::{MOST, OPTIONS, assert_covered, config, prepared};
+use crate::crash_points::{config, prepared};
 use crate::sql::sql;
-use crate::support::{Guest, Wire, until};
-
-/// Not run again by the agent: its caller is told to repeat it.
-const REPORTED: [&str; 1] = ["enable_root_with_password"];
-
-/// Calls a method again and again: undisturbed, to see its steps, then killed at each of its [`points`]. Each time its caller gets an answer that is no failure,
-/// or that says what to do. The agent is killed after the undisturbed one, too.
-pub(crate) async fn answered_at_each_point(
-    guest: &Guest,
-    wire: &mut Wire,
-    method: &str,
-    args: impl Fn(usize) -> Value,
-    mut before: impl AsyncFnMut(&mut Wire),
-    mut after: impl AsyncFnMut(&mut Wire, usize),
-) -> Vec<String> {
-    let (mut left, mut all) = (vec![(String::new(), MOST)], Vec::new());
-    let (mut round, mut killed) = (0, 0);
-    while let Some((kind, number)) = left.pop() {
-        round += 1;
-        before(wire).await;
-        guest.crash_at_one_of(&kind, number);
-        let id = wire.call_in_time(method, args(round)).await;
-        let end = guest.survive(async || wire.is_answered(&id)).await;
-        let steps = guest.steps();
-        let at = format!("{method}, {number} of '{kind}'");
-        let reply = wire.reply_to(&id).await;
-        if REPORTED.contains(&method) && reply["failure"].as_str().is_some_and(|failure| failure.contains("repeat the call")) {
-            call(wire, method, args(round)).await;
-        } else {
-            assert!(reply["failure"].is_null(), "{at}: {reply:?}\n{}", guest.log());
-        }
-        guest.nothing_is_left(&at).await;
-        after(wire, round).await;
-        if number == MOST {
-            assert_eq!(end, End::Done, "{at}");
-            left = points(&steps);
-            all = steps;
-        }
-        killed += usize::from(end == End::Killed);
-    }
-    report(method, killed, all.len());
-    all
-}
-
-/// Waits until this is the conductor's last word.
-pub(crate) async fn told(wire: &mut Wire, word: &str) {
-    let mut last = String::new();
-    until(&format!("a heartbeat that says {word}"), async || {
-        last = wire.words().pop().unwrap_or_else(|| std::mem::take(&mut last));
-        (last == word).then_some(())
-    })
-    .await;
-}
-
-/// Calls a method, and returns what it answers.
-pub(crate) async fn call(wire: &mut Wire, method: &str, args: Value) -> Value {
-    let id = wire.call_in_time(method, args).await;
-    let reply = wire.reply_to(&id).await;
-    assert!(reply["failure"].is_null(), "{method}: {reply:?}");
-    reply["result"].clone()
-}
+use crate::support::Wire;
+use crate::sweeps::{OPTIONS, answered_at_each_point, assert_covered, call, told};
 
 async fn stop(wire: &mut Wire) {
     call(wire, "stop_db", json!({"do_not_start_on_reboot": false})).await;
@@ -159,7 +99,7 @@ async fn a_rebuild_comes_to_its_end_whichever_step_it_is_killed_at() {
 }
 
 /// The container of `ssl_action`.
-fn container(authority: &Authority, name: &str) -> Value {
+pub(crate) fn container(authority: &Authority, name: &str) -> Value {
     let issued = authority.issue(name, &["127.0.0.1"], VALID);
     let read = |path: &camino::Utf8Path| std::fs::read_to_string(path).unwrap();
     json!({"private_key": read(&issued.key), "certificate": read(&issued.cert), "ca": read(&authority.file)})

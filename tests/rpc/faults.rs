@@ -6,9 +6,10 @@ use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
 use lapin::{BasicProperties, Connection, ConnectionProperties};
 use serde_json::{Value, json};
 
+use crate::oslo::Peer;
 use crate::proxy::Proxy;
 use crate::rabbit::Rabbit;
-use crate::support::{Guest, PLANTED, Peer, Wire, envelope, fresh, shared_broker};
+use crate::support::{Guest, PLANTED, Wire, envelope, fresh, shared_broker};
 
 const DURABLE: &str = "[oslo_messaging_rabbit]\namqp_durable_queues=true\nkombu_missing_consumer_retry_timeout=20";
 /// As long as an answer waits for a reply queue.

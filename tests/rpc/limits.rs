@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 
-use crate::support::{Guest, Peer};
+use crate::oslo::Peer;
+use crate::support::Guest;
 
 /// `max_message_size` of RabbitMQ 4.
 const LARGEST_OF_4: usize = 16 << 20;

@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Guest, PLANTED, Peer, Wire, shared_broker};
+use crate::oslo::Peer;
+use crate::support::{Guest, PLANTED, Wire, shared_broker};
 
 const OLD: &str = "0123456789abcdefGHIJKLMNOPQRSTuv";
 const NEW: &str = "vuTSRQPONMLKJIHGfedcba9876543210";

@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Guest, PLANTED, Peer};
+use crate::oslo::Peer;
+use crate::support::{Guest, PLANTED};
 
 const KEY: &str = "0123456789abcdefGHIJKLMNOPQRSTuv";
 

@@ -7,8 +7,9 @@ use lapin::types::{AMQPValue, FieldTable};
 use lapin::{Connection, ConnectionProperties, ExchangeKind};
 use serde_json::{Value, json};
 
+use crate::oslo::Peer;
 use crate::rabbit::Rabbit;
-use crate::support::{Guest, Peer, shared_broker, transport_url};
+use crate::support::{Guest, shared_broker, transport_url};
 
 /// Cases at a time: two cores, and each has an agent.
 const AT_ONCE: usize = 4;

@@ -254,7 +254,7 @@ impl ClientTls for Tls {
         Ok(())
     }
 
-    async fn offer(&self, op: &Op, offer: &Offer) -> Result<bool> {
+    async fn offer(&self, op: &Op, offer: &Offer, _mode: Option<TlsMode>) -> Result<bool> {
         self.configure(op, offer).await.action("write the configuration of TLS")?;
         if !matches!(self.service.state(op).await?, UnitState::Running { .. }) {
             return Ok(false);

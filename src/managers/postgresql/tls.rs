@@ -80,7 +80,7 @@ impl Tls {
     pub(super) async fn reinstate(&self, op: &Op) -> Result<()> {
         if let Some(record) = self.store.read()? {
             self.store.take(op).await?;
-            self.offer(op, &record.current.offer).await?;
+            self.offer(op, &record.current.offer, record.current.mode).await?;
         }
         self.configuration.write_rules(op, self.mode()?).await
     }
@@ -123,7 +123,7 @@ impl ClientTls for Tls {
         Ok(())
     }
 
-    async fn offer(&self, op: &Op, offer: &Offer) -> Result<bool> {
+    async fn offer(&self, op: &Op, offer: &Offer, _mode: Option<TlsMode>) -> Result<bool> {
         let (name, parameters) = (change(), self.parameters(offer)?);
         let changed = self.groups.change_own(op, |layers| match parameters {
             Some(parameters) => layers.place_change(&name, parameters),

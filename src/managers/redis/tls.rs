@@ -39,10 +39,8 @@ fn port(conf: &RedisConf, name: &str) -> Option<u16> {
 
 /// The layer that offers these files; `own` is the instance's port.
 fn offering(files: &TlsFiles, mode: Option<TlsMode>, own: u16) -> Result<RedisConf> {
-    // Nobody's certificate can be verified without authorities; the mode is on its way to another one.
-    let wants_certificates = mode == Some(TlsMode::Mtls) && files.authorities.is_some();
     let mut directives = vec![
-        ("tls-auth-clients", json!(wants_certificates)),
+        ("tls-auth-clients", json!(mode == Some(TlsMode::Mtls))),
         ("tls-cert-file", json!(files.certificate)),
         ("tls-key-file", json!(files.private_key)),
     ];
@@ -78,19 +76,6 @@ impl Tls {
             Offer::Off => own_tls.map(|_| layer([("port", json!(own)), ("tls-port", json!(0))])).transpose(),
             Offer::Files(number) => offering(&self.store.files(*number), mode, own).map(Some),
         }
-    }
-
-    /// The mode of the layer that is there.
-    fn mode_of_layer(&self) -> Result<Option<TlsMode>> {
-        let layers = self.running.configuration.read()?;
-        let Some(layer) = layers.change(Group::System, CLIENT_TLS) else { return Ok(None) };
-        let (is_alone, wants_certificates) =
-            (layer.last("port").as_deref() == Some("0"), layer.last("tls-auth-clients").as_deref() == Some("yes"));
-        Ok(Some(match (is_alone, wants_certificates) {
-            (false, _) => TlsMode::Basic,
-            (true, false) => TlsMode::Enforced,
-            (true, true) => TlsMode::Mtls,
-        }))
     }
 
     /// The layer for a server that is started next on a volume that came with files.
@@ -140,7 +125,7 @@ impl ClientTls for Tls {
         Ok(())
     }
 
-    async fn offer(&self, op: &Op, offer: &Offer) -> Result<bool> {
+    async fn offer(&self, op: &Op, offer: &Offer, mode: Option<TlsMode>) -> Result<bool> {
         if let Offer::Files(_) = offer {
             if self.running.configuration.has_system(CLUSTERING)? {
                 return Err(Error::bad_request(
@@ -151,23 +136,12 @@ impl ClientTls for Tls {
                 return Err(Error::bad_request("the server of this guest is built without TLS: an image with another one is needed"));
             }
         }
-        let layer = self.layer(offer, self.mode_of_layer()?)?;
+        let layer = self.layer(offer, mode)?;
         self.running.change_system(op, CLIENT_TLS, layer).await.action("have the server offer its certificates")
     }
 
-    /// Ports are for all accounts.
-    async fn hold_accounts_to(&self, op: &Op, mode: Option<TlsMode>) -> Result<()> {
-        let Some(now) = self.mode_of_layer()? else { return Ok(()) };
-        if now == mode.unwrap_or(TlsMode::Basic) {
-            return Ok(());
-        }
-        let layers = self.running.configuration.read()?;
-        let files = layers.change(Group::System, CLIENT_TLS).filter(|layer| layer.last("tls-cert-file").is_some());
-        let Some(files) = files else { return Ok(()) };
-        let path = |name: &str| files.last(name).map(camino::Utf8PathBuf::from);
-        let (Some(certificate), Some(private_key)) = (path("tls-cert-file"), path("tls-key-file")) else { return Ok(()) };
-        let own = port(&self.without()?, "port").filter(|port| *port != 0).unwrap_or(REDIS.port);
-        let layer = offering(&TlsFiles { certificate, private_key, authorities: path("tls-ca-cert-file") }, mode, own)?;
-        self.running.change_system(op, CLIENT_TLS, Some(layer)).await.action("set which ports there are").map(drop)
+    /// Ports are for everybody, and the offer's.
+    async fn hold_accounts_to(&self, _op: &Op, _mode: Option<TlsMode>) -> Result<()> {
+        Ok(())
     }
 }

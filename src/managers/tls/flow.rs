@@ -128,11 +128,11 @@ async fn change(op: &Op, tls: &dyn ClientTls, before: &State, wanted: &State) ->
 async fn carry_out(op: &Op, tls: &dyn ClientTls, state: &State) -> Result<bool> {
     if let Offer::Files(number) = state.offer {
         tls.store().point_at(number)?;
-        let restart_required = tls.offer(op, &state.offer).await?;
+        let restart_required = tls.offer(op, &state.offer, state.mode).await?;
         tls.hold_accounts_to(op, state.mode).await?;
         return Ok(restart_required);
     }
     // Nobody is locked out in between.
     tls.hold_accounts_to(op, state.mode).await?;
-    tls.offer(op, &state.offer).await
+    tls.offer(op, &state.offer, state.mode).await
 }

@@ -36,13 +36,14 @@ pub trait ClientTls: Send + Sync {
     /// It cannot; what to do instead is in the error.
     async fn check(&self, op: &Op, offer: &Offer) -> Result<()>;
 
-    /// Has the server offer this, from its configuration on, and at once where it can. True when it takes a restart.
+    /// Has the server offer this, from its configuration on, and at once where it can. True when it takes a restart. The mode is for servers whose
+    /// ports it concerns.
     ///
     /// # Errors
     /// The server refuses; what it was before must be offered again then.
-    async fn offer(&self, op: &Op, offer: &Offer) -> Result<bool>;
+    async fn offer(&self, op: &Op, offer: &Offer, mode: Option<TlsMode>) -> Result<bool>;
 
-    /// Holds the users' accounts to the mode; those that are made later are, too.
+    /// Holds the users' accounts to the mode, where there are accounts; those that are made later are, too.
     ///
     /// # Errors
     /// The server refuses.
