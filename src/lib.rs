@@ -25,6 +25,7 @@ pub mod strategies;
 pub mod system;
 pub mod telemetry;
 pub mod volume;
+mod wait;
 pub mod watchdog;
 
 pub use error::{Error, Result};

@@ -1,5 +1,7 @@
 //! Letting go of the volume: unmounting it, wherever it is mounted.
 
+use std::time::Duration;
+
 use camino::Utf8Path;
 
 use super::device::{MOUNT_TIMEOUT, Volume};
@@ -8,6 +10,10 @@ use super::mounts::{self, DeviceNumber, Mount};
 use crate::error::{Error, Result};
 use crate::op::Op;
 use crate::system::command::CommandSpec;
+use crate::wait::Wait;
+
+/// How long others may keep a mount of their own: a unit or a container that starts has one for a moment.
+pub(super) const LINGER: Duration = Duration::from_secs(10);
 
 impl Volume {
     /// Unmounts `mount_point`; nothing mounted there is fine.
@@ -41,16 +47,20 @@ impl Volume {
     /// is the one that is mounted there, whatever it is called.
     ///
     /// # Errors
-    /// Those of [`Self::unmount`]; another program still has it mounted for itself.
+    /// Those of [`Self::unmount`]; another program keeps it mounted for itself.
     pub async fn release(&self, op: &Op, mount_point: &Utf8Path) -> Result<()> {
         let Some(mount) = mounts::at(mount_point)? else { return self.unmount_all(op).await };
         self.unmount(op, mount_point).await?;
         // A directory of the guest's own disk that was mounted here ends nothing else.
         if !mounts::is_root(mount.device)? {
             self.unmount_everywhere(op, mount.device).await?;
-            let elsewhere = in_other_namespaces(mount.device).await;
-            if !elsewhere.is_empty() {
-                return Err(Error::guest(format!("{mount_point} is unmounted, but {elsewhere}: end it before the volume is detached")));
+            let mut wait = Wait::new(op, "wait until nobody else has the volume mounted", LINGER);
+            loop {
+                let elsewhere = in_other_namespaces(mount.device).await;
+                if elsewhere.is_empty() {
+                    break;
+                }
+                wait.next(op, format!("{mount_point} is unmounted, but {elsewhere}: end it before the volume is detached")).await?;
             }
         }
         Ok(())

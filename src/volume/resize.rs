@@ -6,16 +6,16 @@ use camino::Utf8Path;
 
 use super::content::{Content, FileSystem};
 use super::device::Volume;
+use super::release::LINGER;
 use crate::error::{Error, Result, ResultExt};
 use crate::op::Op;
 use crate::system::command::CommandSpec;
+use crate::wait::Wait;
 
 /// How long a check or a resize may take.
 const RESIZE_TIMEOUT: Duration = Duration::from_secs(3600);
 /// Exit code of e2fsck: another program uses the device, or worse.
 const OPERATIONAL_ERROR: i32 = 8;
-/// Attempts to have the volume for ourselves: systemd mounts a volume named in fstab whenever it is attached.
-const ATTEMPTS: u32 = 3;
 
 impl Volume {
     /// Grows the file system to the size of the device. `online` leaves it mounted and in use; otherwise it is unmounted,
@@ -45,25 +45,24 @@ impl Volume {
     }
 
     async fn check_and_grow_ext(&self, op: &Op) -> Result<()> {
-        for attempt in 1..=ATTEMPTS {
+        let mut wait = Wait::new(op, "have the volume for its check", LINGER);
+        loop {
             self.unmount_all(op).await?;
             // 1: errors were corrected; 2 and 3: and the guest should be restarted, had this been its root.
             let check = CommandSpec::new("e2fsck").args(["-f", "-p"]).arg(self.device()).accept(&[1, 2, 3, OPERATIONAL_ERROR]);
             let checked = self.run(op, check.timeout(RESIZE_TIMEOUT)).await?;
-            match checked.code {
-                OPERATIONAL_ERROR if attempt < ATTEMPTS && !self.mount_points()?.is_empty() => {}
-                OPERATIONAL_ERROR => {
-                    let holders = self.mounted_elsewhere().await?;
-                    return Err(Error::Command {
-                        program: "e2fsck".to_owned(),
-                        status: format!("exit status: {OPERATIONAL_ERROR}"),
-                        stderr: [checked.stdout.trim(), checked.stderr.trim(), &holders].join("; "),
-                    });
-                }
-                _ => return self.grow_ext(op).await,
+            if checked.code != OPERATIONAL_ERROR {
+                return self.grow_ext(op).await;
             }
+            let (holders, said) = (self.mounted_elsewhere().await?, [checked.stdout.trim(), checked.stderr.trim()].join("; "));
+            // systemd mounts a volume named in fstab whenever it is attached.
+            let in_the_way = if self.mount_points()?.is_empty() { holders } else { "it was mounted again each time".to_owned() };
+            if in_the_way.is_empty() {
+                let status = format!("exit status: {OPERATIONAL_ERROR}");
+                return Err(Error::Command { program: "e2fsck".to_owned(), status, stderr: said });
+            }
+            wait.next(op, format!("{in_the_way}; e2fsck: {said}")).await?;
         }
-        Err(Error::guest(format!("{} was mounted again each time it was unmounted", self.device())))
     }
 
     async fn grow_xfs(&self, op: &Op, mount_point: &Utf8Path) -> Result<()> {

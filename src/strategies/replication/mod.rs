@@ -7,7 +7,6 @@ pub mod redis;
 mod remembered;
 mod source_tls;
 mod strategy;
-mod wait;
 
 pub use source_tls::Trust;
 pub use strategy::ReplicationStrategy;

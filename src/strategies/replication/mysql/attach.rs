@@ -10,7 +10,7 @@ use super::tls;
 use crate::error::{Error, Result, ResultExt};
 use crate::model::{Overrides, ReplicaInfo, ReplicationUser};
 use crate::op::Op;
-use crate::strategies::replication::wait::Wait;
+use crate::wait::Wait;
 
 /// See [`crate::strategies::replication::ReplicationStrategy::attach`].
 pub(super) async fn run(strategy: &MySqlReplication, op: &Op, info: &ReplicaInfo, config: Option<&Overrides>) -> Result<()> {

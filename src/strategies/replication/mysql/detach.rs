@@ -16,7 +16,7 @@ use super::strategy::{MySqlReplication, Positioning, WAIT};
 use super::user;
 use crate::error::{Error, Result, ResultExt};
 use crate::op::Op;
-use crate::strategies::replication::wait::Wait;
+use crate::wait::Wait;
 
 /// How long an instance that is detached for good may take to apply the rest. It need not.
 const GRACE: Duration = Duration::from_secs(30);

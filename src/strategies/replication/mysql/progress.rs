@@ -7,7 +7,7 @@ use super::server::Server;
 use super::strategy::{MySqlReplication, Positioning, WAIT};
 use crate::error::{Error, Result};
 use crate::op::Op;
-use crate::strategies::replication::wait::Wait;
+use crate::wait::Wait;
 
 /// What a replica was asked to reach.
 enum Goal {

@@ -15,9 +15,9 @@ use crate::error::{Error, Result, ResultExt};
 use crate::model::{Overrides, ReplicaInfo, ReplicationUser};
 use crate::op::Op;
 use crate::strategies::replication::Trust;
-use crate::strategies::replication::wait::Wait;
 use crate::system::files;
 use crate::system::postgresql::SqlText;
+use crate::wait::Wait;
 
 /// How the data of a replica come to be those of its source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

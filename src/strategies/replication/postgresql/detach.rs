@@ -12,8 +12,8 @@ use super::{account, slots};
 use crate::error::{Error, Result, ResultExt};
 use crate::model::{Opaque, ReplicationUser, Source};
 use crate::op::Op;
-use crate::strategies::replication::wait::Wait;
 use crate::system::postgresql::{Lsn, SqlText};
+use crate::wait::Wait;
 
 /// How long an instance that is detached for good may take to apply the rest. A promotion does it anyway.
 const GRACE: Duration = Duration::from_secs(30);

@@ -18,8 +18,8 @@ use crate::error::{Error, Result};
 use crate::model::{BackupMetadata, LastTxn, MemberRole, Opaque, Overrides, ReplicaContext, ReplicaInfo, Source, SourceTls};
 use crate::op::Op;
 use crate::strategies::replication::ReplicationStrategy;
-use crate::strategies::replication::wait::Wait;
 use crate::system::postgresql::{Lsn, Session, SqlText};
+use crate::wait::Wait;
 
 /// How long to wait for the server itself to do what it was told; the caller's patience may be shorter. Trove waits for ever, or 60 s.
 pub(super) const WAIT: Duration = Duration::from_secs(120);

@@ -14,9 +14,9 @@ use crate::model::{BackupMetadata, LastTxn, MemberRole, Opaque, Overrides, Repli
 use crate::op::Op;
 use crate::strategies::replication::ReplicationStrategy;
 use crate::strategies::replication::source_tls::authorities;
-use crate::strategies::replication::wait::Wait;
 use crate::system::certificates;
 use crate::system::redis::Request;
+use crate::wait::Wait;
 
 /// How long a replica may get nowhere on its way to its source. Trove waits 120 s for an offset, and not at all for a replica.
 const WAIT: Duration = Duration::from_secs(120);

@@ -1,4 +1,4 @@
-//! [`Wait`]: waiting for a replica, bounded, and saying how far it came.
+//! [`Wait`]: waiting for something that can only be looked at, bounded, and saying how far it came.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ const LOOK: Duration = Duration::from_millis(100);
 
 /// A wait that looks again and again, until its deadline.
 #[derive(Debug)]
-pub(super) struct Wait {
+pub(crate) struct Wait {
     action: &'static str,
     patience: Duration,
     deadline: Instant,
@@ -21,7 +21,7 @@ pub(super) struct Wait {
 
 impl Wait {
     /// For at most so long, and not longer than the caller waits.
-    pub(super) fn new(op: &Op, action: &'static str, at_most: Duration) -> Wait {
+    pub(crate) fn new(op: &Op, action: &'static str, at_most: Duration) -> Wait {
         let patience = op.patience(at_most);
         let mut ticks = tokio::time::interval(LOOK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -29,7 +29,7 @@ impl Wait {
     }
 
     /// It gets on: the time counts from now.
-    pub(super) fn renew(&mut self) {
+    pub(crate) fn renew(&mut self) {
         self.deadline = Instant::now() + self.patience;
     }
 
@@ -37,7 +37,7 @@ impl Wait {
     ///
     /// # Errors
     /// [`Error::Timeout`] with what is missing.
-    pub(super) async fn next(&mut self, op: &Op, missing: String) -> Result<()> {
+    pub(crate) async fn next(&mut self, op: &Op, missing: String) -> Result<()> {
         if Instant::now() >= self.deadline {
             return Err(Error::Timeout { action: self.action.to_owned(), after: self.patience, detail: missing });
         }
