@@ -23,3 +23,5 @@ mod configuration;
 mod prepare;
 #[path = "mongodb/router.rs"]
 mod router;
+#[path = "mongodb/upgrade.rs"]
+mod upgrade;

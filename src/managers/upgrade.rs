@@ -72,7 +72,7 @@ impl Product {
     }
 
     /// Whether a version is of another series, as far as it goes.
-    fn is_of_another_series(&self, wanted: &str) -> bool {
+    pub(super) fn is_of_another_series(&self, wanted: &str) -> bool {
         let parts = wanted.trim().split(['.', '-']).take(self.series).map(|part| part.parse().ok());
         parts.zip(self.parts()).any(|(wanted, here)| wanted != Some(here))
     }
@@ -131,9 +131,12 @@ pub trait Upgrades: Send + Sync {
     /// There is none.
     async fn installed(&self, op: &Op) -> Result<Product>;
 
-    /// Whether packages of another series may replace those that are there.
-    fn crosses_series_in_place(&self) -> bool {
-        true
+    /// Refuses a version that packages do not lead to from what is installed.
+    ///
+    /// # Errors
+    /// It is one; what to do instead is in the error.
+    fn check_step(&self, _here: &Product, _wanted: &str) -> Result<()> {
+        Ok(())
     }
 
     /// Copies configuration and credentials to this directory of the volume, for the agent of the next root disk.
@@ -259,12 +262,11 @@ pub async fn in_place(op: &Op, manager: &dyn DatastoreManager, upgrades: &dyn Up
 }
 
 fn is_wanted(here: &Product, upgrades: &dyn Upgrades, version: &str) -> Result<bool> {
-    if here.is_older_than(version)? && !upgrades.crosses_series_in_place() && here.is_of_another_series(version) {
-        return Err(Error::bad_request(format!(
-            "version {version} is of another series than {here}, which packages do not lead to: nothing was changed; rebuild the guest from an image of that version"
-        )));
+    let is_older = here.is_older_than(version)?;
+    if is_older {
+        upgrades.check_step(here, version)?;
     }
-    here.is_older_than(version)
+    Ok(is_older)
 }
 
 /// There while packages are replaced.

@@ -19,7 +19,7 @@ use crate::harness::{new_directory, pid_of, stop_and_remove, until_probed};
 use crate::ports::free_port;
 
 /// Members of a set give their clients 15 s to go elsewhere before they end; here there are none.
-const QUICK: &str = "setParameter.shutdownTimeoutMillisForSignaledShutdown: 0\n";
+pub(crate) const QUICK: &str = "setParameter.shutdownTimeoutMillisForSignaledShutdown: 0\n";
 
 /// A guest: a manager, and a directory that holds all of it.
 #[derive(Debug)]

@@ -258,14 +258,28 @@ impl Configuration {
     /// # Errors
     /// Those of [`Self::write_base`].
     pub(super) async fn write_first(&self, op: &Op, contents: &str, group: Option<Yaml>, membership: Option<&Membership>) -> Result<()> {
+        let part = match membership {
+            Some(membership) => {
+                let base = if contents.trim().is_empty() { self.read()?.base } else { flat::parse(contents)? };
+                Some(membership.layer(&self.layout, port(&base)?)?)
+            }
+            None => None,
+        };
+        self.write_again(op, contents, group, part).await
+    }
+
+    /// Likewise, of an instance whose part in a cluster is known already.
+    ///
+    /// # Errors
+    /// Those of [`Self::write_base`].
+    pub(super) async fn write_again(&self, op: &Op, contents: &str, group: Option<Yaml>, part: Option<Yaml>) -> Result<()> {
         let before = self.read()?;
         let mut after = Layers::new(before.base.clone());
-        if let Some(membership) = membership {
-            let base = if contents.trim().is_empty() { before.base.clone() } else { flat::parse(contents)? };
-            after.set_change(Group::System, CLUSTERING, membership.layer(&self.layout, port(&base)?)?);
+        if let Some(part) = part {
+            after.set_change(Group::System, CLUSTERING, part);
         }
-        let role = membership.map(|membership| &membership.role);
-        after = self.with_base(op, after, contents, role).await?;
+        let role = Role::of(&after);
+        after = self.with_base(op, after, contents, role.as_ref()).await?;
         if let Some(group) = group {
             after.set_change(Group::User, COMMON, group);
         }

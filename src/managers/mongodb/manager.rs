@@ -29,7 +29,8 @@ use crate::managers::lifecycle::Lifecycle;
 use crate::managers::logs::GuestLogs;
 use crate::managers::restoring::HalfRestored;
 use crate::managers::{
-    Backups, ConfigGroups, DatabaseAdmin, DatastoreManager, Deps, Descriptor, MongoDbCluster, Owner, RootAccess, StatusProbe, UserAdmin,
+    Backups, ConfigGroups, DatabaseAdmin, DatastoreManager, Deps, Descriptor, MongoDbCluster, Owner, RootAccess, StatusProbe, Upgrades,
+    UserAdmin,
 };
 use crate::model::{MemberRole, PrepareRequest};
 use crate::op::Op;
@@ -123,7 +124,15 @@ impl MongoDbManager {
         &self.client
     }
 
-    fn half_restored(&self) -> HalfRestored {
+    pub(super) fn configuration(&self) -> &Configuration {
+        &self.configuration
+    }
+
+    pub(super) fn owner(&self) -> &Owner {
+        &self.owner
+    }
+
+    pub(super) fn half_restored(&self) -> HalfRestored {
         HalfRestored::new(&self.layout.state_dir, self.layout.data_dir.clone())
     }
 
@@ -156,6 +165,30 @@ impl MongoDbManager {
         credentials::write(&self.layout.credentials(), &password)
     }
 
+    /// Those of socket, configuration and log, also after a boot.
+    pub(super) fn ensure_directories(&self) -> Result<()> {
+        self.lifecycle.ensure_directories()?;
+        if self.layout.control != ServiceControlKind::Systemd {
+            return Ok(());
+        }
+        let (directory, account) = (self.layout.run_dir(), self.owner.name());
+        let line = format!("d {directory} 0755 {account} {account} -\n");
+        files::write_atomic(RUNTIME_DIRECTORIES.into(), line.as_bytes(), 0o644, None)
+    }
+
+    /// A key that no other server has.
+    pub(super) async fn write_own_key(&self, op: &Op) -> Result<()> {
+        self.configuration.write_key(op, &random_password(KEY_LENGTH)?).await
+    }
+
+    /// Sees to it that a query router's guest does not start the other server, which would take its port at the next boot.
+    pub(super) async fn disable_server(&self, op: &Op) -> Result<()> {
+        match self.deps.service.state(op).await? {
+            UnitState::Missing => Ok(()),
+            _ => self.deps.service.set_enabled(op, false).await,
+        }
+    }
+
     /// A cluster's servers have no data of their own when it is made.
     fn refuse_in_cluster(&self, request: &PrepareRequest, role: Option<&Role>) -> Result<()> {
         if role.is_some() && request.backup_info.is_some() {
@@ -186,7 +219,7 @@ impl MongoDbManager {
     }
 
     /// Starts the server; the agent's user lets it in then, whatever became of its password.
-    async fn start_with_admin(&self, op: &Op) -> Result<()> {
+    pub(super) async fn start_with_admin(&self, op: &Op) -> Result<()> {
         let directory = &self.layout.data_dir;
         private_server::end_left_over(op, directory).await?;
         if !is_database(directory) {
@@ -243,24 +276,18 @@ impl DatastoreManager for MongoDbManager {
         self.refuse_in_cluster(request, role)?;
         self.configuration.program_of(role).flavor(op).await?.check_supported()?;
         self.stop(op).await?;
-        self.lifecycle.ensure_directories()?;
-        if self.layout.control == ServiceControlKind::Systemd {
-            let (directory, account) = (self.layout.run_dir(), self.owner.name());
-            let line = format!("d {directory} 0755 {account} {account} -\n");
-            files::write_atomic(RUNTIME_DIRECTORIES.into(), line.as_bytes(), 0o644, None)?;
-        }
+        self.ensure_directories()?;
         // A server of one member has one, too: whoever makes it the first of a replica set finds it asking for keys already.
         match &membership {
             Some(Membership { key: Some(key), .. }) => self.configuration.write_key(op, key).await?,
             Some(_) => files::remove(&self.layout.key_file())?,
-            None => self.configuration.write_key(op, &random_password(KEY_LENGTH)?).await?,
+            None => self.write_own_key(op).await?,
         }
         let overrides = request.overrides.as_ref().filter(|overrides| !overrides.is_empty());
         let group = overrides.map(groups::parse).transpose().action("read the configuration group")?;
         let contents = request.config_contents.as_deref().unwrap_or_default();
-        if role == Some(&Role::QueryRouter) && self.deps.service.state(op).await? != UnitState::Missing {
-            // The other server would take its port at the guest's next boot.
-            self.deps.service.set_enabled(op, false).await?;
+        if role == Some(&Role::QueryRouter) {
+            self.disable_server(op).await?;
         }
         self.configuration.write_first(op, contents, group, membership.as_ref()).await.action("write the configuration")
     }
@@ -268,11 +295,13 @@ impl DatastoreManager for MongoDbManager {
     async fn prepare_server(&self, op: &Op, request: &PrepareRequest) -> Result<()> {
         files::ensure_directory(&self.layout.state_dir, 0o700, None)?;
         self.require_shared(op).await?;
+        self.configuration.forget_kept()?;
         self.configure(op, request).await?;
         let role = self.configuration.role()?;
         if role == Some(Role::QueryRouter) {
             tracing::info!("the query router waits for its config servers");
-            return self.forget_admin();
+            self.forget_admin()?;
+            return self.configuration.keep();
         }
         self.owner.directory(op, &self.layout.data_dir, 0o750).await?;
         if self.half_restored().is_set() {
@@ -286,12 +315,13 @@ impl DatastoreManager for MongoDbManager {
                 tracing::warn!("the cluster has no key: its servers let everybody in");
             }
             tracing::info!(?role, "the server waits for its cluster");
-            return self.start_in_cluster(op).await;
+            self.start_in_cluster(op).await?;
+            return self.note(self.program.flavor(op).await?);
         }
         self.start_with_admin(op).await?;
         let flavor = self.client.session(op).await?.flavor(op).await?;
         tracing::info!(server = %flavor, "the database is secured");
-        Ok(())
+        self.note(flavor)
     }
 
     /// The volume itself, as with Trove.
@@ -337,6 +367,10 @@ impl DatastoreManager for MongoDbManager {
 
     fn mongodb_cluster(&self) -> Option<&dyn MongoDbCluster> {
         Some(&self.cluster)
+    }
+
+    fn upgrades(&self) -> Option<&dyn Upgrades> {
+        Some(self)
     }
 
     async fn role(&self, op: &Op) -> Result<Option<MemberRole>> {

@@ -12,6 +12,7 @@ mod descriptor;
 mod examine;
 mod flat;
 mod groups;
+mod keeping;
 mod layout;
 mod logs;
 mod manager;
@@ -22,6 +23,7 @@ mod root;
 mod running;
 mod server;
 mod service;
+mod upgrading;
 
 pub use descriptor::MONGODB;
 pub use layout::Layout;

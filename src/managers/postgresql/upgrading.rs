@@ -49,8 +49,14 @@ impl Upgrades for PostgreSqlManager {
     }
 
     /// The settings are in a directory of the version, and the packages' scripts make a cluster of their own.
-    fn crosses_series_in_place(&self) -> bool {
-        false
+    fn check_step(&self, here: &Product, wanted: &str) -> Result<()> {
+        match here.is_of_another_series(wanted) {
+            true => Err(Error::bad_request(format!(
+                "version {wanted} is of another series than {here}, which packages do not lead to: nothing was changed; rebuild the guest from an image of that \
+                 version"
+            ))),
+            false => Ok(()),
+        }
     }
 
     async fn save(&self, _op: &Op, directory: &Utf8Path) -> Result<()> {

@@ -69,6 +69,37 @@ impl Flavor {
         if self.version >= (5, 0, 0) { "hello" } else { "isMaster" }
     }
 
+    /// Servers of one series read one another's data.
+    pub fn series(&self) -> (u16, u16) {
+        (self.version.0, self.version.1)
+    }
+
+    /// Whether it reads the data of a server of that series (manual, "Release Notes": upgrades go from one series to the next).
+    pub fn follows(&self, series: (u16, u16)) -> bool {
+        Flavor::series_follows(self.series(), series)
+    }
+
+    /// Likewise, of two series.
+    pub fn series_follows(to: (u16, u16), from: (u16, u16)) -> bool {
+        // Up to 4.4 the second number counted series, too; since 5.0 it counts what comes between them.
+        match (from, to) {
+            ((4, from), (4, to)) => from == to || from + 2 == to,
+            ((4, from), (5, _)) => from == 4,
+            ((from, _), (to, _)) => from == to || from + 1 == to,
+        }
+    }
+
+    /// What its own data are of (manual, "setFeatureCompatibilityVersion").
+    pub fn feature_version(&self) -> String {
+        let (major, minor) = self.series();
+        format!("{major}.{minor}")
+    }
+
+    /// Whether that command wants to be told that it is meant (since 7.0).
+    pub fn confirms_feature_version(&self) -> bool {
+        self.version >= (7, 0, 0)
+    }
+
     /// Whether the agent can talk to it.
     ///
     /// # Errors
@@ -98,6 +129,17 @@ mod tests {
         let percona = Flavor::of_server(&doc! {"version": "4.4.29-28", "psmdbVersion": "4.4.29-28"}).unwrap();
         assert_eq!((percona.to_string().as_str(), percona.hello()), ("Percona Server for MongoDB 4.4.29", "isMaster"));
         assert_eq!(Flavor::of_server(&doc! {"ok": 1}), None);
+    }
+
+    #[test]
+    fn a_server_reads_the_data_of_its_series_and_of_the_one_before() {
+        let follows = Flavor::series_follows;
+        for (to, from) in [((6, 0), (6, 0)), ((6, 0), (5, 0)), ((5, 0), (4, 4)), ((4, 4), (4, 2)), ((8, 2), (8, 0)), ((8, 0), (7, 0))] {
+            assert!(follows(to, from), "{to:?} {from:?}");
+        }
+        for (to, from) in [((7, 0), (5, 0)), ((6, 0), (4, 4)), ((5, 0), (4, 2)), ((4, 4), (4, 0)), ((5, 0), (6, 0)), ((8, 0), (6, 0))] {
+            assert!(!follows(to, from), "{to:?} {from:?}");
+        }
     }
 
     #[test]

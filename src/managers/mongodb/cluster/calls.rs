@@ -106,6 +106,7 @@ impl MongoDbCluster for Cluster {
         after.set_change(Group::System, CLUSTERING, with_config_servers(&before, &hosts)?);
         self.configuration.check(op, &after).await?;
         self.configuration.write(op, &before, &after).await?;
+        self.configuration.keep()?;
         self.service.set_enabled(op, true).await?;
         self.lifecycle.restart(op).await.action("start the query router")
     }
@@ -145,7 +146,8 @@ impl MongoDbCluster for Cluster {
 
     fn store_admin_password(&self, password: &SecretString) -> Result<()> {
         self.role()?;
-        credentials::write(&self.configuration.layout.credentials(), password)
+        credentials::write(&self.configuration.layout.credentials(), password)?;
+        self.configuration.keep()
     }
 
     fn admin_password(&self) -> Result<SecretString> {
