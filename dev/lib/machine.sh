@@ -10,7 +10,7 @@ DEMO_PACKAGES=(
     iproute2 util-linux e2fsprogs xfsprogs rsync
     swift-proxy swift-account swift-container swift-object memcached
 )
-TEST_PACKAGES=("${DEMO_PACKAGES[@]}" keystone python3-keystonemiddleware git iptables docker.io mariadb-server mariadb-backup redis-server postgresql libcurl4 dnf rpm createrepo-c)
+TEST_PACKAGES=("${DEMO_PACKAGES[@]}" keystone python3-keystonemiddleware git iptables docker.io mariadb-server mariadb-backup redis-server postgresql libcurl4 dnf rpm createrepo-c prometheus)
 
 # What diskimage-builder runs. (It calls sudo, which for root is of no effect; nothing in the image needs it.)
 IMAGE_PACKAGES=(python3-venv debootstrap debian-archive-keyring qemu-utils kpartx dosfstools gdisk parted sudo rsync)

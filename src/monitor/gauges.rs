@@ -68,9 +68,8 @@ impl Collector for Gauges {
             to.labelled("status", "What the last heartbeat said", [(vec![("status", heartbeat.status)], 1.0)])?;
             to.number("last_heartbeat_seconds", "When the broker confirmed the last heartbeat", heartbeat.at)?;
         }
-        if let Some(backup) = now.last_backup {
-            to.labelled("last_backup_seconds", "When the last backup ended", [(vec![("state", backup.state)], backup.ended)])?;
-        }
+        let backups = self.0.last_backups().map(|(state, ended)| (vec![("state", state)], ended));
+        to.labelled("last_backup_seconds", "When the last backup ended, by state", backups)?;
         if let Ok(look) = Journal::look(self.0.state_dir()) {
             let stages = [("accepted", look.accepted), ("started", look.started), ("ended", look.ended), ("damaged", look.damaged.len())];
             let stages = stages.map(|(stage, entries)| (vec![("stage", stage.to_owned())], count(entries)));

@@ -8,6 +8,8 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
+use crate::model::BackupState;
+
 /// Seconds: reads take milliseconds, a restart seconds, a backup hours.
 const DURATIONS: [f64; 10] = [0.01, 0.1, 0.5, 1.0, 5.0, 30.0, 60.0, 600.0, 3600.0, 36_000.0];
 
@@ -44,11 +46,16 @@ pub struct Metrics {
 
 impl Default for Metrics {
     fn default() -> Self {
+        let backups = Family::<State, Counter>::default();
+        for state in [BackupState::Completed, BackupState::Failed] {
+            // A counter that begins with 1 has not increased for Prometheus.
+            backups.get_or_create(&State { state: state.into() }).inc_by(0);
+        }
         Metrics {
             requests: Family::default(),
             durations: Family::new_with_constructor(|| Histogram::new(DURATIONS)),
             heartbeats: Counter::default(),
-            backups: Family::default(),
+            backups,
             connections: Family::default(),
         }
     }

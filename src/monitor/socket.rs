@@ -54,6 +54,11 @@ impl Monitor {
         &self.settings.state_dir
     }
 
+    /// When the last backup of each state has ended.
+    pub(super) fn last_backups(&self) -> impl Iterator<Item = (String, f64)> + use<> {
+        self.told.last_backups().into_iter().map(|(state, backup)| (state, backup.ended))
+    }
+
     /// The agent at this moment, and what its database says of its part.
     async fn full_snapshot(&self) -> Snapshot {
         let mut snapshot = self.snapshot();

@@ -1,5 +1,6 @@
 //! [`Told`]: what the controller was told last.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use camino::{Utf8Path, Utf8PathBuf};
@@ -20,7 +21,7 @@ pub struct Told {
 impl Told {
     /// Of the agent that starts now. What is told is counted.
     pub fn new(state_dir: &Utf8Path, metrics: Arc<Metrics>) -> Self {
-        Told { heartbeat: Mutex::default(), file: state_dir.join("last_backup.json"), metrics }
+        Told { heartbeat: Mutex::default(), file: state_dir.join("last_backups.json"), metrics }
     }
 
     /// The broker has confirmed a heartbeat.
@@ -42,7 +43,9 @@ impl Told {
             location: update.location.clone(),
             note: update.note.clone(),
         };
-        let Ok(text) = serde_json::to_vec(&view) else { return };
+        let mut backups = self.last_backups();
+        backups.insert(view.state.clone(), view);
+        let Ok(text) = serde_json::to_vec(&backups) else { return };
         if let Err(error) = files::write_atomic(&self.file, &text, 0o600, None) {
             tracing::debug!(%error, "failed to note the end of a backup");
         }
@@ -55,8 +58,13 @@ impl Told {
 
     /// The last backup.
     pub(super) fn last_backup(&self) -> Option<BackupView> {
-        let text = files::read_optional(&self.file).ok()??;
-        serde_json::from_str(&text).ok()
+        self.last_backups().into_values().max_by(|one, other| one.ended.total_cmp(&other.ended))
+    }
+
+    /// The last backup that has ended in each state: a failed one does not hide when the last good one was made.
+    pub(super) fn last_backups(&self) -> BTreeMap<String, BackupView> {
+        let text = files::read_optional(&self.file).ok().flatten();
+        text.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default()
     }
 }
 
@@ -72,20 +80,23 @@ mod tests {
         let told = Told::new(state, Arc::default());
         assert_eq!((told.last_heartbeat(), told.last_backup()), (None, None));
         told.heartbeat("healthy");
-        let update = BackupUpdate {
-            backup_id: "b".into(),
-            state: BackupState::Failed,
+        let update = |id: &str, state, note: Option<&str>| BackupUpdate {
+            backup_id: id.into(),
+            state,
             size: None,
             backup_type: None,
             checksum: None,
             location: None,
-            note: Some("no room".into()),
+            note: note.map(str::to_owned),
         };
-        told.backup(&update);
+        told.backup(&update("a", BackupState::Completed, None));
+        told.backup(&update("b", BackupState::Failed, Some("no room")));
         assert_eq!(told.last_heartbeat().unwrap().status, "healthy");
         let told = Told::new(state, Arc::default());
         assert_eq!(told.last_heartbeat(), None);
         let backup = told.last_backup().unwrap();
         assert_eq!((backup.id.as_str(), backup.state.as_str(), backup.note.as_deref()), ("b", "FAILED", Some("no room")));
+        // The one before it, which was good, is not forgotten for it.
+        assert_eq!(told.last_backups()["COMPLETED"].id, "a");
     }
 }

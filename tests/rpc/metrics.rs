@@ -67,6 +67,8 @@ async fn prometheus_reads_what_the_agent_counts() {
     is(r#"request_duration_seconds_count{method="rpc_ping"}"#, 2.0);
     is(r#"phase{phase="in_service"}"#, 1.0);
     is(r#"journal_entries{stage="started"}"#, 1.0);
+    // There before the first of them: Prometheus sees no increase in a counter that begins with 1.
+    is(r#"backups_total{state="FAILED"}"#, 0.0);
     is(r#"broker_connections_total{purpose="listen"}"#, 1.0);
     assert!(sample("heartbeats_total") >= 1.0 && sample("last_heartbeat_seconds") > sample("start_time_seconds"));
     assert!(sample("resident_memory_bytes") > 1e6);
@@ -91,7 +93,7 @@ fn names(text: &str) -> BTreeSet<String> {
 
 /// Alert rules and dashboard ask for nothing the agent does not have. `agent` is what it says with all there is to say; a backup is not among that.
 fn assert_documented(agent: &str) {
-    let backups = ["backups_total", "last_backup_seconds", "operation_progress_bytes"].map(str::to_owned);
+    let backups = ["last_backup_seconds", "operation_progress_bytes"].map(str::to_owned);
     let known: BTreeSet<String> = names(agent).into_iter().chain(backups).collect();
     for text in [include_str!("../../docs/monitoring/alerts.yml"), include_str!("../../docs/monitoring/dashboard.json")] {
         assert_eq!(names(text).difference(&known).collect::<Vec<_>>(), Vec::<&String>::new(), "{known:?}");
