@@ -122,7 +122,7 @@ pub(super) struct StatusArgs {
     /// The agent's own words, one JSON document each time.
     #[arg(long)]
     pub(super) json: bool,
-    /// Once a second, until the agent ends or nothing is under way any more.
+    /// Once a second, until it is interrupted; an agent that is restarted meanwhile is waited for.
     #[arg(long)]
     pub(super) watch: bool,
     /// The agent's state_dir, when it is not the configuration's.

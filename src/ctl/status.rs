@@ -1,7 +1,7 @@
 //! `trove-guestctl status`: what the agent of this guest is doing now, with a bar for what moves bytes.
 
 use std::collections::BTreeMap;
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use super::bar::Bar;
 use super::cli::{BrokerArgs, StatusArgs};
 use super::output::{self, print};
 use super::remote;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::monitor::{self, OperationView, Snapshot};
 use crate::status::Phase;
 use crate::system::clock::Utc;
@@ -26,7 +26,12 @@ pub(super) async fn run(broker: &BrokerArgs, args: &StatusArgs) -> Result<ExitCo
     let mut screen = Screen::new(args);
     loop {
         look.tick().await;
-        screen.show(&monitor::ask(&state_dir).await?)?;
+        match monitor::ask(&state_dir).await {
+            Ok(snapshot) => screen.show(&snapshot)?,
+            // An agent that is being restarted is what somebody may watch for.
+            Err(error) if args.watch => screen.show_missing(&error),
+            Err(error) => return Err(error),
+        }
         if !args.watch {
             return Ok(ExitCode::SUCCESS);
         }
@@ -37,25 +42,40 @@ pub(super) async fn run(broker: &BrokerArgs, args: &StatusArgs) -> Result<ExitCo
 struct Screen {
     json: bool,
     bars: Option<BTreeMap<String, Bar>>,
-    last: Option<String>,
+    /// The head that was shown last; empty when none was, or no agent has answered since.
+    last: String,
+    /// No agent answered the last time, and that was said.
+    missing: bool,
 }
 
 impl Screen {
     fn new(args: &StatusArgs) -> Self {
         let bars = args.watch && !args.json && std::io::stderr().is_terminal();
-        Screen { json: args.json, bars: bars.then(BTreeMap::new), last: None }
+        Screen { json: args.json, bars: bars.then(BTreeMap::new), last: String::new(), missing: false }
+    }
+
+    /// Once for as long as nobody answers, on standard error.
+    fn show_missing(&mut self, error: &Error) {
+        if !self.missing {
+            writeln!(std::io::stderr(), "trove-guestctl: {error}; waiting for it").ok();
+        }
+        self.missing = true;
+        self.last.clear();
+        if let Some(bars) = &mut self.bars {
+            bars.clear();
+        }
     }
 
     fn show(&mut self, snapshot: &Snapshot) -> Result<()> {
+        self.missing = false;
         if self.json {
             return print(&output::json("status", snapshot)?);
         }
         let head = head(snapshot);
-        // Once, and again when it changes.
-        if self.last.as_ref() != Some(&head) {
-            print(&head)?;
-            self.last = Some(head);
+        for line in changed(&self.last, &head) {
+            print(line)?;
         }
+        self.last = head;
         match &mut self.bars {
             None => snapshot.operations.iter().try_for_each(|operation| print(&format!("  {}", line(operation)))),
             Some(bars) => {
@@ -71,6 +91,11 @@ impl Screen {
             }
         }
     }
+}
+
+/// The lines of `now` that were not in `before`: once, and again when they change.
+fn changed<'a>(before: &'a str, now: &'a str) -> impl Iterator<Item = &'a str> {
+    now.lines().filter(|line| before.lines().all(|shown| shown != *line))
 }
 
 fn headline(snapshot: &Snapshot) -> String {
@@ -127,6 +152,15 @@ mod tests {
     use super::*;
     use crate::model::MemberRole;
     use crate::monitor::{BackupView, HeartbeatView, ProgressView};
+
+    #[test]
+    fn a_line_is_shown_again_when_it_has_changed() {
+        let (first, second) =
+            ("g in service\n  role: alone\n  last heartbeat: at 1", "g in service\n  role: alone\n  last heartbeat: at 2");
+        assert_eq!(changed("", first).collect::<Vec<_>>(), first.lines().collect::<Vec<_>>());
+        assert_eq!(changed(first, second).collect::<Vec<_>>(), ["  last heartbeat: at 2"]);
+        assert_eq!(changed(second, second).count(), 0);
+    }
 
     #[test]
     fn a_snapshot_reads_like_a_sentence() {

@@ -53,6 +53,15 @@ impl Accepted {
     }
 }
 
+/// What ends as it should is worth a line where somebody may wonder.
+fn log_end(answer: &Answer, recovered: Option<Stage>) {
+    match &answer.outcome {
+        Err(error) => tracing::error!(%error, "the operation failed"),
+        Ok(_) if recovered.is_some() => tracing::info!("done: the operation that was left open when the agent ended"),
+        Ok(_) => {}
+    }
+}
+
 impl Desk {
     /// Runs one request.
     pub(super) async fn run(self, mut accepted: Accepted) {
@@ -95,9 +104,7 @@ impl Desk {
             let error = Error::guest("the guest agent hit an internal error; its log has the details");
             Answer { outcome: Err(error), casts: Vec::new() }
         });
-        if let Err(error) = &answer.outcome {
-            tracing::error!(%error, "the operation failed");
-        }
+        log_end(&answer, recovered);
         // One that is undone already has nothing left for the next start.
         let undone = resume == Resume::Undo && !answer.casts.is_empty();
         if answer.outcome.is_err() && op.cancel.is_cancelled() && ticket.is_some() && !undone {
