@@ -13,7 +13,7 @@ from typing import cast
 
 from .deployment import MARIADB, POSTGRESQL, REDIS, Deployment, Server
 from .guest import Guest
-from .machine import ACCELERATOR, Machine
+from .machine import ACCELERATOR, DISK_GB, Machine
 from .session import Session
 
 KINDS = {"mariadb": MARIADB, "postgresql": POSTGRESQL, "redis": REDIS}
@@ -45,6 +45,10 @@ def boot(datastore: str, image: Path) -> None:
         instance.prepare(databases, users)
         server.wait_active(SERVING_SECONDS)
         tell("ACTIVE")
+        # In GB; a little of the disk is not the file system's.
+        total = instance.call("get_filesystem_stats", fs_path="/")["total"]
+        assert total > DISK_GB * 0.9, f"the root has not grown to the disk: {total} GB"
+        tell(f"its root has grown to {total} GB")
         machine.shut_down()
         tell("powered off in order")
         machine.boot()

@@ -1,4 +1,4 @@
-"""A virtual machine of a built image: qemu boots its disk with its own kernel, and a config drive, as Nova makes it, brings network and injected files."""
+"""A virtual machine of a built image: qemu boots its disk with its own kernel, or by its own boot loader, and a config drive, as Nova makes it, brings network and injected files."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ from .waiting import wait_until
 
 MEMORY_MB = 1024
 VOLUME_MB = 1024
+# Of the flavor: larger than any image, which has to grow into it.
+DISK_GB = 6
 # There may be a /dev/kvm with which no kernel gets far: emulation works everywhere, and who knows better says so. It takes minutes where hardware takes seconds.
 ACCELERATOR = os.environ.get("TROVE_BENCH_ACCELERATOR", "tcg")
 END_SECONDS = 300.0
@@ -33,7 +35,7 @@ class Machine:
         self._directory = session.subdirectory(f"{self.name}-machine")
         self._disk, self._volume = self._directory / "disk.qcow2", self._directory / "volume.raw"
         # The image itself is not written to.
-        run(["qemu-img", "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", str(image), str(self._disk)])
+        run(["qemu-img", "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", str(image), str(self._disk), f"{DISK_GB}G"])
         run(["truncate", "--size", f"{VOLUME_MB}M", str(self._volume)])
         # Of the range that is administered locally, and different for each address.
         self._mac = f"52:54:00:00:00:{int(self.address.rsplit('.')[-1]):02x}"
@@ -87,11 +89,13 @@ class Machine:
         return console.read_text(errors="replace")[-6000:] if console.exists() else ""
 
     def _arguments(self) -> list[str]:
-        kernel = kernel_files(self._image)
         argv = ["qemu-system-x86_64", "-no-user-config", "-nodefaults", "-display", "none", "-name", self.name]
         argv += ["-machine", "q35", "-accel", ACCELERATOR, "-cpu", "max", "-smp", "1", "-m", str(MEMORY_MB)]
-        argv += ["-kernel", str(kernel["vmlinuz"]), "-initrd", str(kernel["initrd.img"])]
-        argv += ["-append", f"root=LABEL={ROOT_LABEL} console=ttyS0"]
+        kernel = kernel_files(self._image)
+        # Otherwise the image's own boot loader has them.
+        if all(path.exists() for path in kernel.values()):
+            argv += ["-kernel", str(kernel["vmlinuz"]), "-initrd", str(kernel["initrd.img"])]
+            argv += ["-append", f"root=LABEL={ROOT_LABEL} console=ttyS0"]
         # In the order of /dev/vda, /dev/vdb.
         for name, path, form in (("root", self._disk, "qcow2"), ("volume", self._volume, "raw")):
             argv += ["-drive", f"if=none,id={name},file={path},format={form}", "-device", f"virtio-blk-pci,drive={name}"]

@@ -1,10 +1,11 @@
 """The packages. The .deb on a guest: installed into its image, upgraded, removed and purged beside a database in service. There is no guest of the Fedora family
-here: of the .rpm what it holds, its scripts and its relations are looked at, and rpm itself unpacks it and judges whether it could be installed."""
+here: of the .rpm what it holds, its scripts and its relations are looked at; `test_package_rpm.py` installs it into a tree."""
 
 from __future__ import annotations
 
 import gzip
 import json
+import re
 import subprocess
 import tomllib
 from collections.abc import Iterator
@@ -104,6 +105,33 @@ def install(server: Server, package: Path) -> None:
         command = server.guest.container.enter(["install", "-m", "644", "/dev/stdin", inside])
         subprocess.run(command, stdin=source, check=True, timeout=60)
     server.guest.run(["dpkg", "--install", inside], timeout=120)
+
+
+def test_it_takes_over_in_place_by_the_steps_of_the_manual_and_gives_back(guest: Server) -> None:
+    """What the Python agent of Train leaves: an account of root's in root's option file (trove/guestagent/datastore/mysql_common/service.py,
+    `_generate_root_password`), and nothing of this agent. That agent itself does not run with a server of today."""
+    system, database = guest.guest, guest.guest.run(["pidof", "mariadbd"])
+    password = guest.secret()
+    account = f"CREATE OR REPLACE USER root@localhost IDENTIFIED BY '{password}'; GRANT ALL ON *.* TO root@localhost WITH GRANT OPTION"
+    system.run(["mariadb", f"--defaults-file={STATE}/os_admin.cnf"], stdin=account)
+    system.run(["install", "-m", "600", "/dev/stdin", "/root/.my.cnf"], stdin=f"[client]\nuser = root\npassword = {password}\nhost = localhost\n")
+    system.run(["systemctl", "disable", "--now", UNIT])
+    system.run(["rm", "-r", STATE])
+    steps = re.search(r"```\n(.*?)```", (REPOSITORY / "docs/migrating.md").read_text(), re.DOTALL)
+    assert steps
+    system.run(["bash", "-eu"], stdin=steps[1])
+    system.run(["systemctl", "enable", "--now", UNIT])
+    assert user_names(guest) == ["owner"]
+    guest.wait_active()
+    assert "Nothing is broken" in system.run(["trove-guestctl", "doctor"])
+    assert data(guest) == ((4711,),)
+    # Back: the account of the other agent is as it was.
+    system.run(["systemctl", "disable", "--now", UNIT])
+    assert system.run(["mariadb", "--batch", "--skip-column-names", "--execute=SELECT CURRENT_USER()"]).strip() == "root@localhost"
+    assert system.run(["pidof", "mariadbd"]) == database
+    # And forth again: it goes on with what it remembers.
+    system.run(["systemctl", "enable", "--now", UNIT])
+    assert user_names(guest) == ["owner"]
 
 
 def test_what_is_removed_goes_on_when_it_is_installed_again(guest: Server, packages: Packages) -> None:
