@@ -396,7 +396,14 @@ async fn a_volume_is_let_go_of_everywhere() {
     assert!(error.to_string().contains(&format!("{name} still has the volume mounted for itself")), "{error}");
     let error = disk.volume.resize(&op(), false).await.unwrap_err();
     assert!(error.to_string().contains(&name), "{error}");
-    container.kill().await.unwrap();
+    // One that ends soon is waited for.
+    disk.volume.mount(&op(), &point, false).await.unwrap();
+    let end = async {
+        wait_until("the volume to be unmounted", Duration::from_secs(10), async || disk.volume.mount_points().unwrap().is_empty()).await;
+        container.kill().await.unwrap();
+    };
+    let (resized, ()) = tokio::join!(async { disk.volume.resize(&op(), false).await }, end);
+    resized.unwrap();
     disk.volume.release(&op(), &point).await.unwrap();
     disk.volume.resize(&op(), false).await.unwrap();
 }
