@@ -138,7 +138,8 @@ async fn certificates_of_redis_come_with_the_way_back_whichever_step_their_chang
         assert_eq!((ping(port, Some(&authority)).as_str(), ping(port, None).as_str()), ("PONG\n", ""));
         let back = call(wire, "ssl_rollback", json!({})).await;
         assert_eq!(back, json!({"status": "off", "restart_required": false, "mode": null}));
-        assert_eq!((ping(port, Some(&authority)).as_str(), ping(port, None).as_str()), ("", "PONG\n"));
+        // A server without TLS takes a greeting of TLS for the begin of a command, and waits for the rest of it.
+        assert_eq!(ping(port, None), "PONG\n");
     })
     .await;
     assert_covered(&steps, &["/data/tls/", "/etc/overrides/.trove-new-", "/etc/.trove-new-", "journal"]);
