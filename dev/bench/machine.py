@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import struct
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,6 +24,19 @@ DISK_GB = 6
 # There may be a /dev/kvm with which no kernel gets far: emulation works everywhere, and who knows better says so. It takes minutes where hardware takes seconds.
 ACCELERATOR = os.environ.get("TROVE_BENCH_ACCELERATOR", "tcg")
 END_SECONDS = 300.0
+SUPER_BLOCK, EXT4_MAGIC = 1024, 0xEF53
+
+
+def ext4_gb(disk: bytes) -> float:
+    """Size in GiB of the file system on a disk of which this is the beginning: in its first partition, or on all of it (Linux, "ext4 Data Structures", super block)."""
+    start = 0
+    magic = struct.unpack_from("<H", disk, SUPER_BLOCK + 56)[0]
+    if magic != EXT4_MAGIC:
+        # The first entry of a DOS partition table: its first sector.
+        start = struct.unpack_from("<I", disk, 446 + 8)[0] * 512
+        assert struct.unpack_from("<H", disk, start + SUPER_BLOCK + 56)[0] == EXT4_MAGIC
+    blocks, block_size = struct.unpack_from("<I", disk, start + SUPER_BLOCK + 4)[0], 1024 << struct.unpack_from("<I", disk, start + SUPER_BLOCK + 24)[0]
+    return blocks * block_size / (1 << 30)
 
 
 class Machine:
@@ -83,6 +97,17 @@ class Machine:
             self._child = None
         (self._directory / "monitor").unlink(missing_ok=True)
 
+    @property
+    def has_boot_loader(self) -> bool:
+        """Otherwise kernel and initial RAM disk lie beside the image."""
+        return not all(path.exists() for path in kernel_files(self._image).values())
+
+    def root_gb(self) -> float:
+        """How large the root's file system (ext4) is, in GiB. Of a machine that is off."""
+        head = self._directory / "head"
+        run(["qemu-img", "dd", "-f", "qcow2", "-O", "raw", "bs=1M", "count=8", f"if={self._disk}", f"of={head}"])
+        return ext4_gb(head.read_bytes())
+
     def agent_log(self) -> str:
         """What can be seen from outside: the end of the console."""
         console = self._directory / "console"
@@ -92,8 +117,7 @@ class Machine:
         argv = ["qemu-system-x86_64", "-no-user-config", "-nodefaults", "-display", "none", "-name", self.name]
         argv += ["-machine", "q35", "-accel", ACCELERATOR, "-cpu", "max", "-smp", "1", "-m", str(MEMORY_MB)]
         kernel = kernel_files(self._image)
-        # Otherwise the image's own boot loader has them.
-        if all(path.exists() for path in kernel.values()):
+        if not self.has_boot_loader:
             argv += ["-kernel", str(kernel["vmlinuz"]), "-initrd", str(kernel["initrd.img"])]
             argv += ["-append", f"root=LABEL={ROOT_LABEL} console=ttyS0"]
         # In the order of /dev/vda, /dev/vdb.
