@@ -155,7 +155,7 @@ static void step_statement(const char *bytes, size_t length)
 /* The name of a command of MongoDB's that changes something: the first field of the document that begins after 21 bytes (OP_MSG). */
 static void step_command(const char *bytes, size_t length)
 {
-    static const char *const changes[] = { "create", "update", "grant", "insert", "setParameter", "replSetInitiate", "replSetReconfig" };
+    static const char *const changes[] = { "create", "update", "grant", "insert", "setFeatureCompatibilityVersion", "setParameter", "replSetInitiate", "replSetReconfig" };
     char name[40] = "";
     if (length > 26)
         snprintf(name, sizeof name, "%.*s", (int)(length - 26 < 30 ? length - 26 : 30), bytes + 26);

@@ -134,8 +134,10 @@ impl Guest {
             let Ok(entries) = self.dir.join(directory).read_dir_utf8() else { continue };
             found.extend(entries.flatten().map(camino::Utf8DirEntry::into_path).filter(|path| {
                 let name = path.file_name().unwrap();
-                // `.trove-upgrade` is there between pre_upgrade and post_upgrade; layers are what a volume keeps of a Redis.
-                (name.starts_with(".trove-") && ![".trove-server", ".trove-upgrade"].contains(&name) && !name.ends_with(".rev"))
+                // `.trove-upgrade` is there between pre_upgrade and post_upgrade; layers are what a volume keeps of a Redis, `.trove-kept` of a MongoDB.
+                (name.starts_with(".trove-")
+                    && ![".trove-kept", ".trove-server", ".trove-upgrade"].contains(&name)
+                    && !name.ends_with(".rev"))
                     || name.starts_with("trove-volume-")
                     || name.ends_with(".damaged")
             }));
