@@ -1,4 +1,4 @@
-"""The task manager's resizes: the real actions of a Trove release over a Nova and a Cinder that the test plays.
+"""The task manager: the real actions of a Trove release over a Nova and a Cinder that the test plays.
 
 Imported by the workers of each release (`guest_api.serve`). What the actions ask of Nova and Cinder becomes events for the test (`guest_api.tell`),
 which does it to the guest, or refuses.
@@ -14,7 +14,11 @@ from typing import Any
 # First: it imports what patches the standard library.
 import guest_api
 
+from trove.cluster import models as cluster_models
+from trove.cluster.tasks import ClusterTasks
 from trove.common import cfg, exception
+from trove.common.strategies.cluster.experimental.mongodb import taskmanager as mongodb
+from trove.datastore import models as datastore_models
 from trove.instance import models as instance_models
 from trove.taskmanager import models
 
@@ -90,6 +94,41 @@ def resize_flavor(instance_id: str, old_mb: int, new_mb: int) -> None:
     tasks = _tasks(instance_id, old)
     with _quick():
         models.ResizeAction(tasks, old, new).execute()
+
+
+def create_mongodb_cluster(guests: list[dict[str, str]]) -> list[str]:
+    """`trove cluster-create`, from the moment on when the guests are told to prepare: each with its `id`, `type` and `address`. Returns those that it
+    calls failed in the end."""
+    rows = [instance_models.DBInstance.find_by(id=guest["id"]) for guest in guests]
+    version = datastore_models.DatastoreVersion.load_by_uuid(rows[0].datastore_version_id)
+    cluster = cluster_models.DBCluster.create(
+        tenant_id=guest_api.TENANT, name="bench", datastore_version_id=version.id, task_status=ClusterTasks.BUILDING_INITIAL
+    )
+    for row, guest in zip(rows, guests):
+        row.cluster_id, row.type, row.shard_id = cluster.id, guest["type"], "shard" if guest["type"] == "member" else None
+        row.save()
+    addresses = {guest["id"]: guest["address"] for guest in guests}
+
+    def load(context: Any, instance_id: str) -> Any:
+        """An instance without its server of Nova."""
+        row = instance_models.DBInstance.find_by(id=instance_id)
+        return types.SimpleNamespace(
+            id=row.id, type=row.type, shard_id=row.shard_id, context=context, db_info=row, datastore_version=version, address=addresses[row.id]
+        )
+
+    class Tasks(mongodb.MongoDbClusterTasks):
+        """With addresses that no Neutron knows."""
+
+        @classmethod
+        def get_ip(cls, instance: Any) -> str:
+            return instance.address
+
+    mongodb.Instance = types.SimpleNamespace(load=load)
+    context = guest_api.new_context()
+    with _quick():
+        Tasks(context, cluster).create_cluster(context, cluster.id)
+    ids = [guest["id"] for guest in guests]
+    return [each for each in ids if instance_models.DBInstance.find_by(id=each).get_task_status().is_error]
 
 
 def _flavor(memory_mb: int) -> dict[str, Any]:

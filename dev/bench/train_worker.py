@@ -1,4 +1,4 @@
-"""The guest API and the task manager's resizes of Trove 12.1.0 (Train), run with the real thing in a process of its own (see `guest_api`).
+"""The guest API and the task manager of Trove 12.1.0 (Train), run with the real thing in a process of its own (see `guest_api`).
 
 It reads the database of the 2026.1 controller: `instances` has had the columns of this release ever since.
 """
@@ -25,7 +25,7 @@ class EngineFacade:
 
     def __init__(self, url: str, **_options: object) -> None:
         self._engine = sqlalchemy.create_engine(url)
-        self._sessions = orm.sessionmaker(bind=self._engine, autocommit=True)
+        self._sessions = orm.sessionmaker(bind=self._engine, autocommit=True, expire_on_commit=False)
 
     def get_engine(self, use_slave: bool = False) -> sqlalchemy.engine.Engine:
         return self._engine
@@ -40,4 +40,4 @@ import guest_api  # noqa: E402 - after what it needs.
 import taskmanager  # noqa: E402
 
 if __name__ == "__main__":
-    guest_api.serve(taskmanager.resize_volume, taskmanager.resize_flavor)
+    guest_api.serve(taskmanager.resize_volume, taskmanager.resize_flavor, taskmanager.create_mongodb_cluster)
