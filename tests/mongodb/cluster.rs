@@ -7,7 +7,7 @@ use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 use trove_guestagent::error::{Error, Result};
 use trove_guestagent::managers::{DatastoreManager, MongoDbCluster};
-use trove_guestagent::model::{MemberRole, PageRequest, ServiceStatus};
+use trove_guestagent::model::{DatabaseSpec, MemberRole, PageRequest, ServiceStatus};
 use trove_guestagent::system::address;
 
 use crate::accounts::{names, user};
@@ -120,8 +120,12 @@ fn three_members_become_a_replica_set_as_trains_task_manager_has_it() {
         assert!(second.user(Some(("shop", "u1", "planted0User"))).await.is_ok());
         let listed = second.manager.users().unwrap().list(&second.op, &PageRequest::default()).await.unwrap();
         assert_eq!(names(&listed.items), ["shop.u1"]);
-        let refused = second.manager.users().unwrap().create(&second.op, &[user("shop.u2", "planted0User", &[])]).await.unwrap_err();
-        assert!(refused.to_string().contains("not primary"), "{refused}");
+        // Whichever member is asked, the primary makes it.
+        second.manager.users().unwrap().create(&second.op, &[user("shop.u2", "planted0User", &["shop"])]).await.unwrap();
+        assert!(first.user(Some(("shop", "u2", "planted0User"))).await.is_ok());
+        let again = second.manager.users().unwrap().create(&second.op, &[user("shop.u2", "planted0Other", &[])]).await.unwrap_err();
+        assert!(again.to_string().contains("exists already"), "{again}");
+        second.manager.databases().unwrap().create(&second.op, &[DatabaseSpec::named("made")]).await.unwrap();
 
         // Membership outlives a flavor resize.
         second.manager.start_with_configuration(&second.op, &second.base("net.maxIncomingConnections: 777\n")).await.unwrap();

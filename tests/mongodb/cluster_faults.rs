@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use mongodb::bson::doc;
+use mongodb::bson::{Bson, Document, doc};
 use trove_guestagent::managers::DatastoreManager;
 
 use crate::accounts::user;
@@ -12,24 +12,99 @@ use crate::support::{Guest, logged, run};
 /// What a controller's patience is in these tests: the agent answers before it ends.
 const SHORT: Duration = Duration::from_secs(5);
 
+/// A set of the first two, and a third member for it, whose servers fail when they are told to (src/mongo/db/fail_point_command).
+async fn set_and_one_more() -> [Guest; 3] {
+    let member = |name: &'static str| async move {
+        let guest = Guest::new(name);
+        guest.prepare_with(&member("rs1", Some(KEY)), "setParameter.enableTestCommands: true\n").await.unwrap();
+        guest
+    };
+    let (first, second, third) = tokio::join!(member("first"), member("second"), member("third"));
+    cluster(&first).prepare_primary(&first.op).await.unwrap();
+    cluster(&first).add_members(&first.op, &[host(&second)]).await.unwrap();
+    [first, second, third]
+}
+
+/// Has the server treat the next of these commands so, or all of them; returns how many it has treated so far.
+async fn fail(guest: &Guest, mode: Bson, data: Document) -> i64 {
+    let told = guest.ask("admin", doc! { "configureFailPoint": "failCommand", "mode": mode, "data": data }).await;
+    told.get("count").and_then(|count| count.as_i64().or(count.as_i32().map(i64::from))).unwrap()
+}
+
+/// Has a primary step down while it holds this command, which comes from `call`.
+async fn steps_down_in<T>(guest: &Guest, command: &str, call: impl Future<Output = T>) -> T {
+    let held = doc! { "failCommands": [command], "blockConnection": true, "blockTimeMS": 2_000 };
+    let before = fail(guest, doc! { "times": 1 }.into(), held).await;
+    let wait = doc! { "waitForFailPoint": "failCommand", "timesEntered": before + 1, "maxTimeMS": 30_000 };
+    let stepping = async {
+        guest.ask("admin", wait).await;
+        step_down(guest).await;
+    };
+    tokio::join!(call, stepping).0
+}
+
 #[test]
-fn a_primary_that_steps_down_is_followed() {
+fn a_primary_that_steps_down_in_the_middle_of_a_call_is_followed() {
     run(async {
-        let config = member("rs1", Some(KEY));
-        let (first, second, third) = tokio::join!(in_role("first", &config), in_role("second", &config), in_role("third", &config));
-        let guests = [first, second, third];
+        let guests = set_and_one_more().await;
         let first = &guests[0];
-        cluster(first).prepare_primary(&first.op).await.unwrap();
-        cluster(first).add_members(&first.op, &hosts(&guests[1..2])).await.unwrap();
-        // The primary is another one than the guest that is asked.
-        step_down(first).await;
+        let adding = async { cluster(first).add_members(&first.op, &hosts(&guests[1..])).await };
+        steps_down_in(first, "replSetReconfig", adding).await.unwrap();
+        let second = primary(&guests).await;
+        assert_ne!(second.port, first.port);
+        // What is done is found done, although the guest that is asked is not the primary any more.
         cluster(first).add_members(&first.op, &hosts(&guests[1..])).await.unwrap();
-        let successor = primary(&guests).await;
-        assert_ne!(successor.port, first.port);
-        // Users made after it are the set's.
-        successor.manager.users().unwrap().create(&successor.op, &[user("shop.u1", "planted0Step", &["shop"])]).await.unwrap();
-        let insert = doc! { "insert": "c", "documents": [{ "_id": 1 }], "writeConcern": { "w": 3, "wtimeout": 30_000 } };
-        successor.user(Some(("shop", "u1", "planted0Step"))).await.unwrap().run(&first.op, "test", "shop", insert).await.unwrap();
+
+        let new = [user("shop.u1", "planted0Step", &["shop"])];
+        steps_down_in(second, "createUser", second.manager.users().unwrap().create(&second.op, &new)).await.unwrap();
+        let third = primary(&guests).await;
+        assert_ne!(third.port, second.port);
+        let granted = ["stock".to_owned()];
+        steps_down_in(third, "grantRolesToUser", third.manager.users().unwrap().grant_access(&third.op, "shop.u1", None, &granted))
+            .await
+            .unwrap();
+        let last = primary(&guests).await;
+        assert_ne!(last.port, third.port);
+        // All of it is the set's.
+        for database in ["shop", "stock"] {
+            let insert = doc! { "insert": "c", "documents": [{ "_id": 1 }], "writeConcern": { "w": 3, "wtimeout": 30_000 } };
+            last.user(Some(("shop", "u1", "planted0Step"))).await.unwrap().run(&first.op, "test", database, insert).await.unwrap();
+        }
+        assert!(!logged().contains("planted0Step"), "a password is in the log");
+        remove(guests).await;
+    });
+}
+
+#[test]
+fn a_change_that_nobody_knows_the_end_of_is_made_sure_of_or_told() {
+    run(async {
+        let guests = set_and_one_more().await;
+        let first = &guests[0];
+        let users = first.manager.users().unwrap();
+        // Done, and then the primary steps down: it says that most members may not have it.
+        let unsure = |command: &str| doc! { "failCommands": [command], "writeConcernError": { "code": 189, "errmsg": "stepped down" } };
+        fail(first, doc! { "times": 1 }.into(), unsure("createUser")).await;
+        users.create(&first.op, &[user("shop.u1", "planted0Sure", &["shop"])]).await.unwrap();
+        assert!(first.user(Some(("shop", "u1", "planted0Sure"))).await.is_ok());
+        fail(first, doc! { "times": 1 }.into(), unsure("dropUser")).await;
+        users.delete(&first.op, &user("shop.u1", "", &[])).await.unwrap();
+        assert!(users.get(&first.op, "shop.u1", None).await.unwrap().is_none());
+        // A primary that is gone before it answers.
+        fail(first, doc! { "times": 1 }.into(), doc! { "failCommands": ["createUser"], "closeConnection": true }).await;
+        users.create(&first.op, &[user("shop.u2", "planted0Sure", &["shop"])]).await.unwrap();
+
+        // The set does not come to rest while the caller waits.
+        let interrupted = doc! { "failCommands": ["createUser"], "errorCode": 11602 };
+        fail(first, "alwaysOn".into(), interrupted).await;
+        let hurried = first.op.clone().for_at_most(Some(SHORT));
+        let error = users.create(&hurried, &[user("shop.u3", "planted0Sure", &[])]).await.unwrap_err();
+        let text = error.to_string();
+        assert!(text.contains("may be there or not") && text.contains("create user shop.u3"), "{text}");
+        assert!(text.contains("InterruptedDueToReplStateChange"), "{text}");
+        assert_eq!(error.database_code(), Some(11602));
+        fail(first, "off".into(), doc! {}).await;
+        assert!(users.get(&first.op, "shop.u3", None).await.unwrap().is_none());
+        assert!(!logged().contains("planted0Sure"), "a password is in the log");
         remove(guests).await;
     });
 }
@@ -39,7 +114,7 @@ async fn step_down(guest: &Guest) {
     let session = guest.manager.client().session(&guest.op).await.unwrap();
     let handed_over = async {
         let mut look = tokio::time::interval(Duration::from_millis(200));
-        let command = doc! { "replSetStepDown": 60, "secondaryCatchUpPeriodSecs": 10 };
+        let command = doc! { "replSetStepDown": 10, "secondaryCatchUpPeriodSecs": 8 };
         // A member that is new has no vote yet.
         while session.run(&guest.op, "test", "admin", command.clone()).await.is_err() {
             look.tick().await;

@@ -64,10 +64,15 @@ impl Guest {
 
     /// In a role of a cluster; a query router with the stand-in for its program.
     pub(crate) async fn prepare_as(&self, cluster_config: &serde_json::Value) -> Result<()> {
+        self.prepare_with(cluster_config, "").await
+    }
+
+    /// Likewise, and more in the base configuration.
+    pub(crate) async fn prepare_with(&self, cluster_config: &serde_json::Value, extra: &str) -> Result<()> {
         if cluster_config["instance_type"] == "query_router" {
             crate::router::install(&self.dir.join("mongos"));
         }
-        let request = PrepareRequest { cluster_config: Some(cluster_config.clone()), ..self.request(QUICK) };
+        let request = PrepareRequest { cluster_config: Some(cluster_config.clone()), ..self.request(&format!("{QUICK}{extra}")) };
         self.manager.prepare_server(&self.op, &request).await
     }
 

@@ -10,6 +10,7 @@ use mongodb::bson::{Bson, Document, doc};
 use secrecy::{ExposeSecret, SecretString};
 
 use super::admin::{ADMIN, EXISTS};
+use super::cluster::{Again, Changes};
 use super::names::{ANY_HOST, Rules, UserName};
 use crate::error::{Error, Result};
 use crate::managers::UserAdmin;
@@ -28,6 +29,7 @@ pub(super) const USERS: &str = "system.users";
 #[derive(Debug)]
 pub(super) struct Accounts {
     pub(super) client: Client,
+    pub(super) changes: Changes,
     pub(super) rules: Arc<Rules>,
 }
 
@@ -110,21 +112,24 @@ impl Accounts {
         }
     }
 
-    async fn create_one(&self, op: &Op, session: &Session, user: NewUser) -> Result<()> {
-        let command = doc! {"createUser": &user.name.user, "pwd": user.password.expose_secret(), "roles": user.roles};
-        let made = session.run(op, &format!("create user {}", user.name), &user.name.database, command).await;
-        made.map(drop).map_err(|error| named(&user.name, error))
+    async fn change(&self, op: &Op, action: String, name: &UserName, command: Document, again: Again) -> Result<()> {
+        self.changes.run(op, &action, &name.database, command, again).await.map_err(|error| named(name, error))
     }
 
-    async fn set_password(&self, op: &Op, session: &Session, name: &UserName, password: &SecretString) -> Result<()> {
+    async fn create_one(&self, op: &Op, user: NewUser) -> Result<()> {
+        let command = |verb: &str| doc! {verb: &user.name.user, "pwd": user.password.expose_secret(), "roles": &user.roles};
+        // There was none when it was looked for: the one that is there is this one.
+        let again = Again::Assure(EXISTS, command("updateUser"));
+        self.change(op, format!("create user {}", user.name), &user.name, command("createUser"), again).await
+    }
+
+    async fn set_password(&self, op: &Op, name: &UserName, password: &SecretString) -> Result<()> {
         let command = doc! {"updateUser": &name.user, "pwd": password.expose_secret()};
-        let set = session.run(op, &format!("change the password of {name}"), &name.database, command).await;
-        set.map(drop).map_err(|error| named(name, error))
+        self.change(op, format!("change the password of {name}"), name, command, Again::Same).await
     }
 
-    async fn drop_user(&self, op: &Op, session: &Session, name: &UserName) -> Result<()> {
-        let dropped = session.run(op, &format!("drop user {name}"), &name.database, doc! {"dropUser": &name.user}).await;
-        dropped.map(drop).map_err(|error| named(name, error))
+    async fn drop_user(&self, op: &Op, name: &UserName) -> Result<()> {
+        self.change(op, format!("drop user {name}"), name, doc! {"dropUser": &name.user}, Again::Done(NOT_FOUND)).await
     }
 
     /// The server renames nobody: a user of the new name is made with the same roles, and the old one goes.
@@ -138,9 +143,9 @@ impl Accounts {
         })?;
         let found = session.find(op, "look for a user", ADMIN, USERS, doc! {"_id": old.to_string()}, Some(1)).await?;
         let roles = found.first().ok_or_else(|| not_found(old))?.get_array("roles").cloned().unwrap_or_default();
-        self.create_one(op, session, NewUser { name: new.clone(), password: password.clone(), roles }).await?;
-        if let Err(error) = self.drop_user(op, session, old).await {
-            self.drop_user(op, session, &new).await.ok();
+        self.create_one(op, NewUser { name: new.clone(), password: password.clone(), roles }).await?;
+        if let Err(error) = self.drop_user(op, old).await {
+            self.drop_user(op, &new).await.ok();
             return Err(error);
         }
         Ok(())
@@ -151,7 +156,7 @@ impl Accounts {
 impl UserAdmin for Accounts {
     async fn create(&self, op: &Op, users: &[UserSpec]) -> Result<()> {
         let checked = users.iter().map(|user| self.check_new(user)).collect::<Result<Vec<_>>>()?;
-        let session = self.client.session(op).await?;
+        let session = self.changes.session(op).await?;
         for (index, user) in checked.iter().enumerate() {
             let twice = checked.iter().take(index).any(|other| other.name == user.name);
             if twice || self.find(op, &session, &user.name).await?.is_some() {
@@ -159,15 +164,14 @@ impl UserAdmin for Accounts {
             }
         }
         for user in checked {
-            self.create_one(op, &session, user).await?;
+            self.create_one(op, user).await?;
         }
         Ok(())
     }
 
     async fn delete(&self, op: &Op, user: &UserSpec) -> Result<()> {
         let name = self.rules.check_user(&user.name).map_err(|error| Error::invalid(format!("Cannot delete user: {error}")))?;
-        let session = self.client.session(op).await?;
-        self.drop_user(op, &session, &name).await
+        self.drop_user(op, &name).await
     }
 
     async fn list(&self, op: &Op, page: &PageRequest) -> Result<Page<UserSpec>> {
@@ -194,7 +198,7 @@ impl UserAdmin for Accounts {
     }
 
     async fn change_passwords(&self, op: &Op, changes: &[PasswordChange]) -> Result<()> {
-        let session = self.client.session(op).await?;
+        let session = self.changes.session(op).await?;
         let mut checked = Vec::with_capacity(changes.len());
         for change in changes {
             let name = self.meant(&change.name)?;
@@ -204,7 +208,7 @@ impl UserAdmin for Accounts {
             checked.push((name, &change.password));
         }
         for (name, password) in checked {
-            self.set_password(op, &session, &name, password).await?;
+            self.set_password(op, &name, password).await?;
         }
         Ok(())
     }
@@ -216,11 +220,11 @@ impl UserAdmin for Accounts {
         if let Some(password) = &attributes.password {
             Rules::check_password(name, password)?;
         }
-        let session = self.client.session(op).await?;
+        let session = self.changes.session(op).await?;
         self.existing(op, &session, &old).await?;
         match (attributes.name.as_deref().filter(|wanted| !wanted.is_empty() && *wanted != name), &attributes.password) {
             (Some(new), password) => self.rename(op, &session, &old, new, password.as_ref()).await,
-            (None, Some(password)) => self.set_password(op, &session, &old, password).await,
+            (None, Some(password)) => self.set_password(op, &old, password).await,
             (None, None) => Ok(()),
         }
     }
@@ -241,26 +245,24 @@ impl UserAdmin for Accounts {
             self.rules.check_database(database).map_err(refused)?;
             roles.push(access_to(database));
         }
-        let session = self.client.session(op).await?;
+        let session = self.changes.session(op).await?;
         self.existing(op, &session, &name).await?;
         if roles.is_empty() {
             return Ok(());
         }
         let command = doc! {"grantRolesToUser": &name.user, "roles": roles};
-        let granted = session.run(op, &format!("grant access to user {name}"), &name.database, command).await;
-        granted.map(drop).map_err(|error| named(&name, error))
+        self.change(op, format!("grant access to user {name}"), &name, command, Again::Same).await
     }
 
     async fn revoke_access(&self, op: &Op, name: &str, host: Option<&str>, database: &str) -> Result<()> {
         Rules::check_host(host)?;
         let name = self.meant(name)?;
-        let session = self.client.session(op).await?;
+        let session = self.changes.session(op).await?;
         let user = self.existing(op, &session, &name).await?;
         if !user.databases.iter().any(|other| other.name == database) {
             return Err(Error::not_found(format!("Access of user {} to database {}", marker(&name), database.escape_debug())));
         }
         let command = doc! {"revokeRolesFromUser": &name.user, "roles": [access_to(database)]};
-        let revoked = session.run(op, &format!("revoke access to {database} from user {name}"), &name.database, command).await;
-        revoked.map(drop).map_err(|error| named(&name, error))
+        self.change(op, format!("revoke access to {database} from user {name}"), &name, command, Again::Same).await
     }
 }

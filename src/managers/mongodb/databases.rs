@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use mongodb::bson::{Bson, doc};
 
 use super::admin::ADMIN;
+use super::cluster::{Again, Changes};
 use super::names::Rules;
 use crate::error::{Error, Result};
 use crate::managers::DatabaseAdmin;
@@ -22,6 +23,7 @@ const EXISTS: u16 = 48;
 #[derive(Debug)]
 pub(super) struct Databases {
     pub(super) client: Client,
+    pub(super) changes: Changes,
     pub(super) rules: Arc<Rules>,
 }
 
@@ -40,11 +42,12 @@ impl DatabaseAdmin for Databases {
         for database in databases {
             self.rules.check_database(&database.name).map_err(|error| Error::invalid(format!("Cannot create database: {error}")))?;
         }
-        let session = self.client.session(op).await?;
+        let session = self.changes.session(op).await?;
         let present = names(op, &session).await?;
         for DatabaseSpec { name, .. } in databases.iter().filter(|database| !present.contains(&database.name)) {
-            match session.run(op, &format!("create database {name}"), name, doc! {"create": COLLECTION}).await {
-                Ok(_) | Err(Error::Database { code: Some(EXISTS), .. }) => {}
+            let created = self.changes.run(op, &format!("create database {name}"), name, doc! {"create": COLLECTION}, Again::Same).await;
+            match created {
+                Ok(()) | Err(Error::Database { code: Some(EXISTS), .. }) => {}
                 Err(error) => return Err(error),
             }
         }
@@ -55,11 +58,11 @@ impl DatabaseAdmin for Databases {
     async fn delete(&self, op: &Op, database: &DatabaseSpec) -> Result<()> {
         let name = &database.name;
         self.rules.check_database(name).map_err(|error| Error::invalid(format!("Cannot delete database: {error}")))?;
-        let session = self.client.session(op).await?;
+        let session = self.changes.session(op).await?;
         if !names(op, &session).await?.contains(name) {
             return Err(Error::not_found(format!("Database {name}")));
         }
-        session.run(op, &format!("drop database {name}"), name, doc! {"dropDatabase": 1}).await.map(drop)
+        self.changes.run(op, &format!("drop database {name}"), name, doc! {"dropDatabase": 1}, Again::Same).await
     }
 
     async fn list(&self, op: &Op, page: &PageRequest) -> Result<Page<DatabaseSpec>> {

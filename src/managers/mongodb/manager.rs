@@ -8,7 +8,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use super::accounts::Accounts;
 use super::admin;
 use super::backups::MongoDbBackups;
-use super::cluster::{Cluster, Membership, Role, is_waiting};
+use super::cluster::{Changes, Cluster, Membership, Role, is_waiting};
 use super::configuration::{Configuration, is_database};
 use super::data;
 use super::databases::Databases;
@@ -92,6 +92,7 @@ impl MongoDbManager {
             service: Arc::clone(&service),
             password_length,
         };
+        let changes = Changes { client: client.clone(), configuration: Arc::clone(&configuration) };
         let running = Running { client: client.clone(), service, configuration: Arc::clone(&configuration), pending };
         let backups = MongoDbBackups {
             settings: Arc::clone(&deps.settings),
@@ -105,9 +106,9 @@ impl MongoDbManager {
             backups,
             cluster,
             lifecycle,
-            accounts: Accounts { client: client.clone(), rules: Arc::clone(&rules) },
-            databases: Databases { client: client.clone(), rules },
-            root: Root { client: client.clone(), configuration: Arc::clone(&configuration), password_length },
+            accounts: Accounts { client: client.clone(), changes: changes.clone(), rules: Arc::clone(&rules) },
+            databases: Databases { client: client.clone(), changes: changes.clone(), rules },
+            root: Root { client: client.clone(), changes, configuration: Arc::clone(&configuration), password_length },
             groups: Groups { running },
             logs: Logs { layout: layout.clone() },
             deps,

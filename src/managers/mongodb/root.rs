@@ -8,7 +8,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::accounts::{NOT_FOUND, USERS};
 use super::admin::{ADMIN, EXISTS};
-use super::cluster::{self, NOT_IN_A_SET};
+use super::cluster::{self, Again, Changes, NOT_IN_A_SET};
 use super::configuration::Configuration;
 use super::names::{ANY_HOST, Rules};
 use crate::error::{Error, Result};
@@ -27,6 +27,7 @@ const ROLE: &str = "root";
 #[derive(Debug)]
 pub(super) struct Root {
     pub(super) client: Client,
+    pub(super) changes: Changes,
     pub(super) configuration: Arc<Configuration>,
     pub(super) password_length: usize,
 }
@@ -59,22 +60,20 @@ impl RootAccess for Root {
             }
             None => random_password(self.password_length)?,
         };
-        let session = self.client.session(op).await?;
         let command = |name: &str| doc! {name: USER, "pwd": password.expose_secret(), "roles": [role()]};
-        match session.run(op, "enable root", ADMIN, command("createUser")).await {
+        match self.changes.run(op, "enable root", ADMIN, command("createUser"), Again::Same).await {
             Err(Error::Database { code: Some(EXISTS), .. }) => {
-                session.run(op, "enable root", ADMIN, command("updateUser")).await.map(drop)?
+                self.changes.run(op, "enable root", ADMIN, command("updateUser"), Again::Same).await?
             }
-            other => other.map(drop)?,
+            other => other?,
         }
         Ok(UserSpec { name: NAME.into(), password: Some(password), host: Some(ANY_HOST.into()), databases: Vec::new(), is_root: true })
     }
 
     async fn disable(&self, op: &Op) -> Result<()> {
-        let session = self.client.session(op).await?;
-        match session.run(op, "disable root", ADMIN, doc! {"dropUser": USER}).await {
-            Ok(_) | Err(Error::Database { code: Some(NOT_FOUND), .. }) => Ok(()),
-            Err(error) => Err(error),
+        match self.changes.run(op, "disable root", ADMIN, doc! {"dropUser": USER}, Again::Same).await {
+            Err(Error::Database { code: Some(NOT_FOUND), .. }) => Ok(()),
+            other => other,
         }
     }
 }

@@ -198,7 +198,9 @@ impl Session {
         let secrets: Vec<String> = SECRETS.iter().filter_map(|field| Some(command.get_str(field).ok()?.to_owned())).collect();
         let database = self.client.database(database);
         let running = database.run_command(command);
-        op.in_time(action, COMMAND_DEADLINE, running.into_future()).await?.map_err(|error| convert(&error, action, &secrets))
+        let answer =
+            op.in_time(action, COMMAND_DEADLINE, running.into_future()).await?.map_err(|error| convert(&error, action, &secrets))?;
+        kept(action, answer)
     }
 
     /// Documents of a collection, in the order of their `_id`.
@@ -235,6 +237,14 @@ impl Session {
         let build = self.run(op, "ask the server for its version", ADMIN, doc! {"buildInfo": 1}).await?;
         Flavor::of_server(&build).ok_or_else(|| Error::guest("the server does not tell its version"))
     }
+}
+
+/// A command that was done, and that not enough members of the replica set have (manual, "Write Concern"), is answered as if all were well, but for one field.
+fn kept(action: &str, answer: Document) -> Result<Document> {
+    let Ok(failed) = answer.get_document("writeConcernError") else { return Ok(answer) };
+    let code = failed.get_i32("code").ok().and_then(|code| u16::try_from(code).ok());
+    let text = |key: &str| failed.get_str(key).unwrap_or_default();
+    Err(Error::Database { action: action.to_owned(), code, message: format!("{} ({})", text("errmsg"), text("codeName")) })
 }
 
 /// The server's words, without secrets.

@@ -5,14 +5,16 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use mongodb::bson::{Document, doc};
 use secrecy::SecretString;
+use tokio::time::Instant;
 
 use super::super::admin::{self, ADMIN};
 use super::super::configuration::Configuration;
+use super::changes::FAILOVER;
 use super::hosts::with_port;
 use super::peers::{Peers, key};
-use super::replica_set::NOT_YET_INITIALIZED;
+use super::replica_set::{NOT_YET_INITIALIZED, is_failover};
 use super::role::{CLUSTERING, CONFIG_SET, Role, check_set_name, with_config_servers};
-use super::set::Set;
+use super::set::{Set, patiently};
 use crate::error::{Error, Result, ResultExt};
 use crate::managers::MongoDbCluster;
 use crate::managers::configuration::Group;
@@ -58,7 +60,7 @@ impl Cluster {
     }
 
     fn own_set<'a>(&self, op: &'a Op, name: &'a str) -> Set<'a> {
-        Set { op, peers: self.peers(), first: None, name, is_config: name == CONFIG_SET }
+        Set::of_own(op, self.peers(), name)
     }
 
     fn own_host(&self) -> Result<String> {
@@ -80,7 +82,9 @@ impl Cluster {
 
     async fn ask_router(&self, op: &Op, action: &str, command: Document) -> Result<Document> {
         self.require_router()?;
-        self.client.session(op).await?.run(op, action, ADMIN, command).await
+        // Its config servers may have no primary for a moment.
+        let asking = || async { self.client.session(op).await?.run(op, action, ADMIN, command.clone()).await };
+        patiently(op, Instant::now() + op.patience(FAILOVER), is_failover, asking).await
     }
 }
 
@@ -140,7 +144,9 @@ impl MongoDbCluster for Cluster {
 
     async fn create_admin(&self, op: &Op, password: &SecretString) -> Result<()> {
         self.role()?;
-        admin::set(op, &self.peers().own(op).await?, password).await.action(format!("make the cluster's administrator {OS_ADMIN}"))?;
+        let making = || async { admin::set(op, &self.peers().own(op).await?, password).await };
+        let made = patiently(op, Instant::now() + op.patience(FAILOVER), is_failover, making).await;
+        made.action(format!("make the cluster's administrator {OS_ADMIN}"))?;
         self.store_admin_password(password)
     }
 

@@ -15,21 +15,40 @@ pub(super) const NO_PRIMARY: u16 = 10107;
 /// The server is in no set, or is not that far yet (`NotPrimaryOrSecondary`).
 pub(in crate::managers::mongodb) const NOT_IN_A_SET: u16 = 13436;
 
-/// Whether a call failed because another member is the primary now, or none is (`PrimarySteppedDown`, `ShutdownInProgress`, `NotWritablePrimary`,
-/// `InterruptedDueToReplStateChange`, `NotPrimaryNoSecondaryOk`, `NotPrimaryOrSecondary`), or because the set changes already
-/// (`ConfigurationInProgress`, `CurrentConfigNotCommittedYet`, `NewReplicaSetConfigurationIncompatible` when two changes meet), or because it has not become one
-/// yet (`NotYetInitialized`), or nobody has answered.
-pub(super) fn may_pass(error: &Error) -> bool {
-    let is_silent = match error {
-        Error::During { source, .. } => return may_pass(source),
+/// Whether a call failed because another member is the primary now, or none is (`PrimarySteppedDown`, `ShutdownInProgress`, `InterruptedAtShutdown`,
+/// `InterruptedDueToReplStateChange`), or because it was sent to one that is none ([`is_refusal`]).
+pub(super) fn is_failover(error: &Error) -> bool {
+    is_refusal(error) || matches!(error.database_code(), Some(189 | 91 | 11600 | 11602))
+}
+
+/// Whether a member did not even begin: it is no primary (`NotWritablePrimary`, `NotPrimaryNoSecondaryOk`, `NotPrimaryOrSecondary`).
+pub(super) fn is_refusal(error: &Error) -> bool {
+    matches!(error.database_code(), Some(NO_PRIMARY | 13435 | NOT_IN_A_SET))
+}
+
+/// Whether nobody has answered.
+pub(super) fn is_silence(error: &Error) -> bool {
+    match error {
+        Error::During { source, .. } => is_silence(source),
         Error::Io { .. } | Error::Timeout { .. } => true,
         _ => false,
-    };
-    is_silent
-        || matches!(
-            error.database_code(),
-            Some(189 | 91 | NO_PRIMARY | 11602 | 13435 | NOT_IN_A_SET | 109 | 308 | 103 | NOT_YET_INITIALIZED)
-        )
+    }
+}
+
+/// Whether the time was over before there was an answer.
+pub(super) fn is_cut_short(error: &Error) -> bool {
+    match error {
+        Error::During { source, .. } => is_cut_short(source),
+        Error::Timeout { .. } => true,
+        _ => false,
+    }
+}
+
+/// Whether a set that is being made may be further at another attempt: another member is the primary, or nobody answers, or the set changes already
+/// (`ConfigurationInProgress`, `CurrentConfigNotCommittedYet`, `NewReplicaSetConfigurationIncompatible` when two changes meet), or it has not become one yet
+/// (`NotYetInitialized`).
+pub(super) fn may_pass(error: &Error) -> bool {
+    is_failover(error) || is_silence(error) || matches!(error.database_code(), Some(109 | 308 | 103 | NOT_YET_INITIALIZED))
 }
 
 /// A member in the answer to `replSetGetStatus`.

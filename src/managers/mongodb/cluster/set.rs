@@ -8,7 +8,10 @@ use tokio::time::Instant;
 
 use super::super::admin::{self, ADMIN};
 use super::peers::Peers;
-use super::replica_set::{ALREADY_INITIALIZED, NO_PRIMARY, NOT_YET_INITIALIZED, State, first_configuration, may_pass, with_member};
+use super::replica_set::{
+    ALREADY_INITIALIZED, NO_PRIMARY, NOT_YET_INITIALIZED, State, first_configuration, is_cut_short, may_pass, with_member,
+};
+use super::role::CONFIG_SET;
 use crate::error::{Error, Result, ResultExt};
 use crate::op::Op;
 use crate::system::mongodb::Session;
@@ -16,7 +19,7 @@ use crate::system::mongodb::Session;
 /// How long a set may take: less than its caller waits (trove/common/cfg.py: `add_members_timeout`, 300 s), so that the answer says what is missing.
 const PATIENCE: Duration = Duration::from_secs(280);
 /// Between two looks at it.
-const LOOK: Duration = Duration::from_millis(200);
+pub(super) const LOOK: Duration = Duration::from_millis(200);
 
 /// The servers of one set, and how to reach its primary.
 pub(super) struct Set<'a> {
@@ -37,6 +40,38 @@ enum Step<'a> {
     Add(&'a str),
     /// Makes the agent's user, or gives it this password.
     Administer(&'a SecretString),
+}
+
+/// Tries again, as long as what hinders it may pass.
+///
+/// # Errors
+/// Another one, or the last one when the time is over; one that only says so gives way to the reason before it.
+pub(super) async fn patiently<T, F: Future<Output = Result<T>>>(
+    op: &Op,
+    deadline: Instant,
+    passes: fn(&Error) -> bool,
+    attempt: impl Fn() -> F,
+) -> Result<T> {
+    let mut look = tokio::time::interval(LOOK);
+    let mut hindrance = None;
+    loop {
+        op.until_cancelled("wait for the replica set", look.tick()).await?;
+        match attempt().await {
+            Err(error) if passes(&error) && Instant::now() < deadline => {
+                tracing::debug!(%error, "the replica set is not ready");
+                hindrance = Some(error);
+            }
+            Err(error) if is_cut_short(&error) => return Err(hindrance.unwrap_or(error)),
+            other => return other,
+        }
+    }
+}
+
+impl<'a> Set<'a> {
+    /// The set that this guest's own server is a member of.
+    pub(super) fn of_own(op: &'a Op, peers: Peers, name: &'a str) -> Set<'a> {
+        Set { op, peers, first: None, name, is_config: name == CONFIG_SET }
+    }
 }
 
 impl Set<'_> {
@@ -61,7 +96,14 @@ impl Set<'_> {
     /// # Errors
     /// There is none, or it does not answer.
     async fn primary(&self) -> Result<Session> {
-        let state = self.state().await?;
+        self.primary_of(&self.state().await?).await
+    }
+
+    /// A session with the one that was the primary.
+    ///
+    /// # Errors
+    /// Likewise.
+    pub(super) async fn primary_of(&self, state: &State) -> Result<Session> {
         let Some(primary) = state.primary() else {
             let action = format!("find the primary of the replica set {}", self.name);
             return Err(Error::Database { action, code: Some(NO_PRIMARY), message: "there is none at the moment".into() });
@@ -128,18 +170,8 @@ impl Set<'_> {
         }
     }
 
-    /// Takes a step, again as long as what hinders it may pass.
     async fn patiently(&self, deadline: Instant, step: Step<'_>) -> Result<()> {
-        let mut look = tokio::time::interval(LOOK);
-        loop {
-            self.op.until_cancelled("change the replica set", look.tick()).await?;
-            match self.take(step).await {
-                Err(error) if may_pass(&error) && Instant::now() < deadline => {
-                    tracing::debug!(%error, "the replica set is not changed yet")
-                }
-                other => return other,
-            }
-        }
+        patiently(self.op, deadline, may_pass, || self.take(step)).await
     }
 
     /// Waits until these members serve, with one primary among them.
