@@ -43,6 +43,8 @@ mod metrics;
 mod oslo;
 #[path = "datastore/ports.rs"]
 mod ports;
+#[path = "datastore/preload.rs"]
+mod preload;
 #[path = "rpc/proxy.rs"]
 mod proxy;
 #[path = "rpc/rabbit.rs"]

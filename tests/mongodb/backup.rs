@@ -27,7 +27,7 @@ async fn storage(guest: &Guest) -> Arc<dyn Storage> {
     storage_for(&guest.op, &guest.settings, &request).await.unwrap()
 }
 
-async fn back_up(guest: &Guest, with: Option<&dyn BackupRunner>) -> trove_guestagent::Result<Finished> {
+pub(crate) async fn back_up(guest: &Guest, with: Option<&dyn BackupRunner>) -> trove_guestagent::Result<Finished> {
     let request: BackupRequest = serde_json::from_value(serde_json::json!({"id": ID})).unwrap();
     let backups = guest.manager.backups().unwrap();
     let own = backup::runner(&guest.op, backups, &request).await?;

@@ -69,7 +69,7 @@ pub(crate) async fn primary(guests: &[Guest]) -> &Guest {
     tokio::time::timeout(Duration::from_secs(60), looked).await.expect("a set elects a primary")
 }
 
-async fn states(guest: &Guest) -> Vec<String> {
+pub(crate) async fn states(guest: &Guest) -> Vec<String> {
     let status = guest.ask("admin", doc! { "replSetGetStatus": 1 }).await;
     let members = status.get_array("members").unwrap().iter();
     members.map(|member| member.as_document().unwrap().get_str("stateStr").unwrap().to_owned()).collect()

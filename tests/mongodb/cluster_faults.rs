@@ -110,7 +110,7 @@ fn a_change_that_nobody_knows_the_end_of_is_made_sure_of_or_told() {
 }
 
 /// Has a primary hand over to another member (manual, "replSetStepDown").
-async fn step_down(guest: &Guest) {
+pub(crate) async fn step_down(guest: &Guest) {
     let session = guest.manager.client().session(&guest.op).await.unwrap();
     let handed_over = async {
         let mut look = tokio::time::interval(Duration::from_millis(200));

@@ -21,6 +21,9 @@ use crate::ports::free_port;
 /// Members of a set give their clients 15 s to go elsewhere before they end; here there are none.
 pub(crate) const QUICK: &str = "setParameter.shutdownTimeoutMillisForSignaledShutdown: 0\n";
 
+/// A server program of the guest's own, in its directory.
+const PROGRAM: &str = "mongod";
+
 /// A guest: a manager, and a directory that holds all of it.
 #[derive(Debug)]
 pub(crate) struct Guest {
@@ -39,9 +42,21 @@ impl Guest {
         Guest::with_settings(dir, settings, port)
     }
 
+    /// Likewise, whose server is a program that `install` puts in its place.
+    pub(crate) fn with_program(name: &str, install: impl FnOnce(&Utf8Path)) -> Guest {
+        let (dir, port) = (new_directory("mongodb", name), free_port());
+        install(&dir.join(PROGRAM));
+        let settings = settings(&dir, port);
+        Guest::with_settings(dir, settings, port)
+    }
+
     fn with_settings(dir: Utf8PathBuf, settings: Settings, port: u16) -> Guest {
         let settings = Arc::new(settings);
         let mut layout = Layout::new(&settings);
+        let own = dir.join(PROGRAM);
+        if own.exists() {
+            layout.programs = vec![own];
+        }
         layout.routers = vec![dir.join("mongos")];
         let commands = Arc::new(SystemCommands);
         let commands: Arc<dyn CommandRunner> = commands;

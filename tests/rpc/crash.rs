@@ -3,23 +3,14 @@
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
-use camino::{Utf8Path, Utf8PathBuf};
+use camino::Utf8PathBuf;
 
 use crate::support::{Guest, until};
 
 /// The library that kills, built once.
 fn library() -> &'static str {
     static LIBRARY: OnceLock<Utf8PathBuf> = OnceLock::new();
-    LIBRARY
-        .get_or_init(|| {
-            let source = Utf8Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/rpc/crash.c");
-            let target = Utf8Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("crash-{}.so", std::process::id()));
-            let compiler = ["-shared", "-fPIC", "-O1", "-Wall", "-Werror", "-o", target.as_str(), source.as_str(), "-ldl"];
-            let done = std::process::Command::new("cc").args(compiler).output().unwrap();
-            assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
-            target
-        })
-        .as_str()
+    LIBRARY.get_or_init(|| crate::preload::build("tests/rpc/crash.c")).as_str()
 }
 
 /// How an operation at one crash point went on.

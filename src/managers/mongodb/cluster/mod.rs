@@ -2,6 +2,7 @@
 
 mod calls;
 mod changes;
+mod clock;
 mod hosts;
 mod peers;
 mod replica_set;

@@ -7,6 +7,7 @@ use secrecy::SecretString;
 use tokio::time::Instant;
 
 use super::super::admin::{self, ADMIN};
+use super::clock::Clock;
 use super::peers::Peers;
 use super::replica_set::{
     ALREADY_INITIALIZED, NO_PRIMARY, NOT_YET_INITIALIZED, State, first_configuration, is_cut_short, may_pass, with_member,
@@ -132,7 +133,9 @@ impl Set<'_> {
             answer.get_document("config").map_err(|_| Error::guest("the server does not tell its replica set's configuration"))?;
         let Some(wanted) = with_member(configuration, host)? else { return Ok(()) };
         // One that is away, or that another key opens, would keep the primary waiting, and the set would have it all the same.
-        self.peers.session(self.op, host).await.action(format!("reach {host}"))?;
+        let candidate = self.peers.session(self.op, host).await.action(format!("reach {host}"))?;
+        let clock = Clock::read(self.op, &candidate).await.action(format!("reach {host}"))?;
+        Clock::read(self.op, &primary).await?.admit(clock, host, Clock::limit(self.op, &primary).await)?;
         tracing::info!(member = host, set = self.name, "adding a member to the replica set");
         primary.run(self.op, "change the replica set's configuration", ADMIN, doc! { "replSetReconfig": wanted }).await.map(drop)
     }
