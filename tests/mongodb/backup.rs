@@ -11,6 +11,7 @@ use trove_guestagent::managers::drill::{Drill, Report};
 use trove_guestagent::managers::prepare::{self, PrepareEnv};
 use trove_guestagent::model::{BackupMetadata, BackupRequest, PrepareRequest, Release, RestoreRequest};
 use trove_guestagent::op::Op;
+use trove_guestagent::strategies::backup::mongodb::archive::{ArchiveReader, Event, Namespace};
 use trove_guestagent::strategies::backup::{BackupJob, BackupRunner, BackupStream};
 use trove_guestagent::strategies::storage::{Storage, StorageRequest, storage_for};
 use trove_guestagent::system::command::SystemCommands;
@@ -250,22 +251,55 @@ fn a_backup_of_a_replica_set_under_load_is_of_one_moment() {
     });
 }
 
+/// The files of `mongodump --out`, with what the real one wrote into its archive, in a tar as Train's agent made it (mongo_impl.py).
+fn tar_of_the_python_agent(guest: &Guest) -> Vec<u8> {
+    // Longer than names in a header of tar may be.
+    let root = guest.dir.join("x".repeat(120)).join("dump");
+    let file = |namespace: &Namespace, ending: &str| {
+        let escaped = namespace.collection.replace(' ', "+");
+        root.join(&namespace.database).join(format!("{escaped}.{ending}"))
+    };
+    let mut reader = ArchiveReader::default();
+    reader.push(MONGODUMP);
+    while let Some(event) = reader.next_event().unwrap() {
+        match event {
+            Event::Prelude(prelude) => {
+                for found in &prelude.collections {
+                    std::fs::create_dir_all(root.join(&found.namespace.database)).unwrap();
+                    std::fs::write(file(&found.namespace, "metadata.json"), &found.metadata).unwrap();
+                }
+            }
+            Event::Document(namespace, document) => {
+                let path = file(&namespace, "bson");
+                let mut output = std::fs::File::options().append(true).create(true).open(path).unwrap();
+                std::io::Write::write_all(&mut output, &document).unwrap();
+            }
+            Event::End(_) => {}
+        }
+    }
+    let tar = std::process::Command::new("tar").args(["cPf", "-", root.as_str()]).output().unwrap();
+    assert!(tar.status.success());
+    tar.stdout
+}
+
 #[test]
-fn an_archive_of_the_real_mongodump_comes_back_through_the_driver() {
+fn what_the_real_mongodump_wrote_comes_back_through_the_driver_as_an_archive_and_as_the_tar_of_train() {
     run(async {
         let source = Guest::prepared("made").await;
-        let finished = back_up(&source, Some(&Given(MONGODUMP.to_vec()))).await.unwrap();
-        source.manager.stop(&source.op).await.unwrap();
-        let target = source.beside("taken");
-        restore(&target, &finished).await.unwrap();
-        let agent = target.agent().await;
-        let found = agent.documents(&target.op, "test", "shop", doc! {"find": "items", "sort": {"_id": 1}}).await.unwrap();
-        assert_eq!(found.len(), 3);
-        assert_eq!(agent.documents(&target.op, "test", "shop", doc! {"find": "cheap"}).await.unwrap().len(), 2);
-        assert_eq!(agent.documents(&target.op, "test", "shop", doc! {"find": "weather"}).await.unwrap().len(), 5);
-        assert_eq!(agent.documents(&target.op, "test", "shop", doc! {"listIndexes": "items"}).await.unwrap().len(), 2);
-        target.user(Some(("shop", "ann", "planted-ann"))).await.unwrap();
-        target.remove().await;
+        for bytes in [MONGODUMP.to_vec(), tar_of_the_python_agent(&source)] {
+            let finished = back_up(&source, Some(&Given(bytes))).await.unwrap();
+            let target = source.beside("taken");
+            restore(&target, &finished).await.unwrap();
+            let agent = target.agent().await;
+            let found = agent.documents(&target.op, "test", "shop", doc! {"find": "items", "sort": {"_id": 1}}).await.unwrap();
+            assert_eq!(found.len(), 3);
+            assert_eq!(agent.documents(&target.op, "test", "shop", doc! {"find": "cheap"}).await.unwrap().len(), 2);
+            assert_eq!(agent.documents(&target.op, "test", "shop", doc! {"find": "weather"}).await.unwrap().len(), 5);
+            assert_eq!(agent.documents(&target.op, "test", "shop", doc! {"listIndexes": "items"}).await.unwrap().len(), 2);
+            target.user(Some(("shop", "ann", "planted-ann"))).await.unwrap();
+            assert!(!target.dir.join("volume/.trove-private").exists());
+            target.remove().await;
+        }
         source.remove().await;
     });
 }
@@ -278,7 +312,14 @@ fn a_damaged_archive_fails_the_prepare_with_its_reason() {
         let mut flipped = MONGODUMP.to_vec();
         flipped[at] ^= 1;
         let cut = MONGODUMP[..MONGODUMP.len() - 10].to_vec();
-        for (bytes, reason) in [(flipped, "the checksum of shop.items is not that of its documents"), (cut, "ends in the middle")] {
+        let tar = tar_of_the_python_agent(&source);
+        let half = tar[..tar.len() / 2].to_vec();
+        let damaged = [
+            (flipped, "the checksum of shop.items is not that of its documents"),
+            (cut, "ends in the middle"),
+            (half, "ends in the middle"),
+        ];
+        for (bytes, reason) in damaged {
             let finished = back_up(&source, Some(&Given(bytes))).await.unwrap();
             let target = source.beside("half");
             let error = restore(&target, &finished).await.unwrap_err().to_string();

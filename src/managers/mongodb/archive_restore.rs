@@ -1,4 +1,4 @@
-//! [`ArchiveRestore`]: an archive into a new data directory, by a server that nobody else can reach.
+//! [`ArchiveRestore`]: an archive, or a tar of the Python agent, into a new data directory, by a server that nobody else can reach.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use super::private_server::{Doors, PrivateServer};
 use super::program::ServerProgram;
 use crate::error::{Error, Result, ResultExt};
 use crate::op::Op;
-use crate::strategies::backup::mongodb::{Loader, ToolLoad};
+use crate::strategies::backup::mongodb::{DirectoryLoad, Loader, ToolLoad, look};
 use crate::strategies::backup::{RestoreRunner, RestoreStep};
 
 /// Restores into one directory, which is empty.
@@ -40,12 +40,18 @@ impl RestoreRunner for ArchiveRestore {
             return Err(Error::guest("a backup of this datastore is never part of a chain: the metadata of this one name a parent"));
         }
         let Some(server) = &self.server else { return Err(Error::guest("there is no server to load the archive into")) };
+        let (is_directory, content) = look(op, step.content).await?;
+        if is_directory {
+            let session = server.client().session(op).await?;
+            let load = DirectoryLoad { op, session: &session, room: server.directory().join("dump") };
+            return load.load(content).await.action("load the dump");
+        }
         if self.with_tool {
             let load = ToolLoad { service: Arc::clone(&self.program.service), socket: server.socket() };
-            return load.load(op, step.content).await;
+            return load.load(op, content).await;
         }
         let session = server.client().session(op).await?;
-        Loader::new(op, &session).load(step.content).await.action("load the archive")
+        Loader::new(op, &session).load(content).await.action("load the archive")
     }
 
     async fn finish(&mut self, op: &Op) -> Result<()> {

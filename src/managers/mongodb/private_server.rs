@@ -112,6 +112,11 @@ impl PrivateServer {
         &self.client
     }
 
+    /// A directory of root's and the server's account, which goes with the server.
+    pub(super) fn directory(&self) -> &Utf8Path {
+        &self.own
+    }
+
     /// Its socket.
     pub(super) fn socket(&self) -> Utf8PathBuf {
         self.own.join(SOCKET)

@@ -14,5 +14,6 @@ mod swift;
 pub use location::{Location, ObjectName};
 pub use objects::{ObjectContent, ObjectStore};
 pub use open::{StorageRequest, is_local, object_store_for, storage_for};
+pub(crate) use quoting::unquote;
 pub use store::{Part, Segment, SegmentBody, Storage, StoredObject, Visit};
 pub use stream::{ByteSender, ByteStream, byte_stream};

@@ -19,7 +19,7 @@ pub(super) fn escape(text: &str, plain: impl Fn(u8) -> bool) -> String {
 }
 
 /// Undoes percent-encoding; what does not come out as UTF-8 stays as it is.
-pub(super) fn unquote(bytes: &[u8]) -> String {
+pub(crate) fn unquote(bytes: &[u8]) -> String {
     let mut out = Vec::with_capacity(bytes.len());
     let mut rest = bytes;
     while let [first, tail @ ..] = rest {

@@ -92,6 +92,14 @@ impl<'a> Loader<'a> {
             }
         }
         reader.finish()?;
+        self.finish().await
+    }
+
+    /// After the last event: makes the indexes.
+    ///
+    /// # Errors
+    /// The server refused one, or documents.
+    pub(super) async fn finish(mut self) -> Result<()> {
         self.flush().await?;
         for (namespace, command) in mem::take(&mut self.indexes).commands() {
             let making = self.session.run_for(self.op, "make the indexes", &namespace.database, command, INDEX_DEADLINE).await;
@@ -101,7 +109,11 @@ impl<'a> Loader<'a> {
         Ok(())
     }
 
-    async fn see(&mut self, event: Event) -> Result<()> {
+    /// Takes what an archive tells next.
+    ///
+    /// # Errors
+    /// It is damaged; the server refused something of it.
+    pub(super) async fn see(&mut self, event: Event) -> Result<()> {
         match event {
             Event::Prelude(prelude) => self.prepare(&prelude).await,
             Event::Document(namespace, document) => match Content::of(&namespace) {

@@ -2,6 +2,7 @@
 
 pub mod archive;
 mod catalog;
+mod directory;
 mod dump;
 mod indexes;
 mod load;
@@ -11,6 +12,7 @@ mod replay;
 mod tools;
 mod usage;
 
+pub use directory::{DirectoryLoad, look};
 pub use dump::DriverDump;
 pub use load::Loader;
 pub use names::{KIND, is_known};

@@ -40,6 +40,9 @@ pub enum ArchiveError {
         /// Where.
         at: u64,
     },
+    /// Likewise, in a collection's file of a dump.
+    #[error("a document of {0} in the dump is damaged, or ends in the middle")]
+    DumpedDocument(Namespace),
     /// The prelude does not name a collection that has documents, or it has ended before.
     #[error("there are documents of {0}, which the archive does not announce or has ended already: it is damaged")]
     Unexpected(Namespace),

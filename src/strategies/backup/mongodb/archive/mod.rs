@@ -30,7 +30,7 @@ const TERMINATOR: [u8; 4] = [0xff; 4];
 /// The longest document a server keeps, and what its oplog adds to one (src/mongo/bson/util/builder.h: `BSONObjMaxInternalSize`).
 pub const MAX_DOCUMENT: usize = (16 << 20) + (16 << 10);
 /// The shortest one: its length and its end.
-const MIN_DOCUMENT: usize = 5;
+pub const MIN_DOCUMENT: usize = 5;
 
 /// What Go calls CRC-64-ECMA is reflected and inverted, and so the one of xz.
 static CRC: Crc<u64, Table<16>> = Crc::<u64, Table<16>>::new(&CRC_64_XZ);
