@@ -39,6 +39,8 @@ mod limits;
 mod logs;
 #[path = "rpc/metrics.rs"]
 mod metrics;
+#[path = "rpc/mongodb_backup.rs"]
+mod mongodb_backup;
 #[path = "rpc/oslo.rs"]
 mod oslo;
 #[path = "datastore/ports.rs"]

@@ -44,14 +44,14 @@ async fn prepare(guest: &Guest, wire: &mut Wire, backup: Value) -> String {
 const BALLAST: &str = "CREATE DATABASE d; CREATE TABLE d.ballast (i INT PRIMARY KEY, b BLOB); \
     INSERT INTO d.ballast SELECT seq, RANDOM_BYTES(1024) FROM mysql.seq_1_to_30000";
 
-async fn cast_backup(wire: &Wire, id: &str, parent: Value) {
+pub(crate) async fn cast_backup(wire: &Wire, id: &str, parent: Value) {
     let info = json!({"id": id, "name": "b", "description": null, "instance_id": "i", "backup_type": null, "checksum": null, "parent": parent,
                       "datastore": "mariadb", "datastore_version": "10.11"});
     let more = json!({"_context_tenant": "T", "_context_roles": [], "_context_auth_token": PLANTED});
     wire.cast_with("create_backup", json!({"backup_info": info}), more).await;
 }
 
-async fn update(wire: &mut Wire, state: &str) -> Map<String, Value> {
+pub(crate) async fn update(wire: &mut Wire, state: &str) -> Map<String, Value> {
     let cast = wire.cast("update_backup").await;
     assert_eq!(cast["args"]["state"], state, "{cast:?}");
     cast["args"].as_object().unwrap().clone()
@@ -68,7 +68,7 @@ async fn back_up(wire: &mut Wire, parent: Value) -> Map<String, Value> {
     completed
 }
 
-fn files(folder: &Utf8Path) -> Vec<Utf8PathBuf> {
+pub(crate) fn files(folder: &Utf8Path) -> Vec<Utf8PathBuf> {
     let Ok(entries) = folder.join("database_backups").read_dir_utf8() else { return Vec::new() };
     entries.map(|entry| entry.unwrap().into_path()).collect()
 }
@@ -104,13 +104,13 @@ async fn assert_failed(guest: &Guest, wire: &mut Wire, folder: &Utf8Path, why: &
     assert!(!guest.dir.join("state/backup.json").exists());
 }
 
-struct Folder(tempfile::TempDir);
+pub(crate) struct Folder(tempfile::TempDir);
 
 impl Folder {
-    fn new() -> Folder {
+    pub(crate) fn new() -> Folder {
         Folder(tempfile::tempdir().unwrap())
     }
-    fn path(&self) -> &Utf8Path {
+    pub(crate) fn path(&self) -> &Utf8Path {
         Utf8Path::from_path(self.0.path()).unwrap()
     }
 }

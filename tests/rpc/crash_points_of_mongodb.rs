@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use mongodb::bson::doc;
+use camino::Utf8Path;
+use mongodb::bson::spec::BinarySubtype;
+use mongodb::bson::{Binary, Bson, doc};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use trove_guestagent::op::Op;
@@ -36,8 +38,17 @@ fn op() -> Op {
     Op::internal(CancellationToken::new())
 }
 
-async fn begin(guest: &Guest, wire: &Wire) {
-    cast_prepare_with(guest, wire, contents(free_port()), json!({"net.maxIncomingConnections": 77}), "db1.u1", Value::Null).await;
+pub(crate) async fn begin(guest: &Guest, wire: &Wire) {
+    begin_with(guest, wire, Value::Null).await;
+}
+
+/// From a backup, or new.
+pub(crate) async fn begin_with(guest: &Guest, wire: &Wire, backup: Value) {
+    cast_prepare_with(guest, wire, contents(free_port()), json!({"net.maxIncomingConnections": 77}), "db1.u1", backup).await;
+}
+
+pub(crate) async fn assert_lets_in(guest: &Guest, login: (&str, &str, &str)) {
+    session(guest, Some(login)).await;
 }
 
 /// Database, user, root and group are there, and nobody else is let in.
@@ -156,4 +167,23 @@ async fn an_administrator_of_mongodb_has_the_password_told_whichever_step_it_is_
     })
     .await;
     assert_covered(&steps, &["command updateUser", "/state/.trove-new-", "journal"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_of_mongodb_through_the_driver_is_told_of_whichever_step_it_is_killed_at() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = Utf8Path::from_path(folder.path()).unwrap();
+    let (guest, mut wire) = mortal(&format!("{}\ndatastore_manager=mongodb", crate::sweeps::stored_in(folder))).await;
+    begin(&guest, &wire).await;
+    crate::sweeps::serves(&guest, &mut wire).await;
+    // Some segments of what cannot be compressed.
+    let random = |_| {
+        let bytes: Vec<u8> = (0..1280).flat_map(|_| *uuid::Uuid::new_v4().as_bytes()).collect();
+        Bson::from(doc! {"b": Binary { subtype: BinarySubtype::Generic, bytes }})
+    };
+    let documents: Vec<Bson> = (0..20).map(random).collect();
+    let user = session(&guest, Some(("db1", "u1", PLANTED))).await;
+    user.run(&op(), "test", "db1", doc! {"insert": "c", "documents": documents}).await.unwrap();
+    let named = ["/state/journal/.trove-new-", "/state/.trove-new-", "database_backups/.trove-new-"];
+    crate::sweeps::backups_killed_at_each_point("create_backup of MongoDB", &guest, &mut wire, folder, &named, || ()).await;
 }
