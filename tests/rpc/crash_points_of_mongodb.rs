@@ -13,8 +13,8 @@ use trove_guestagent::system::mongodb::{Access, Address, Client, Login, Session}
 
 use crate::support::{Guest, PLANTED, Wire, free_port, until};
 use crate::sweeps::{
-    OPTIONS, answered_at_each_point, assert_covered, call, called_killed_at, cast_prepare_with, mortal, prepare_killed_at, serves, sweep,
-    told,
+    OPTIONS, answered_at_each_point, assert_covered, backups_killed_at_each_point, call, called_killed_at, cast_prepare_with, mortal,
+    prepare_killed_at, serves, stored_in, sweep,
 };
 
 fn options() -> String {
@@ -69,39 +69,6 @@ async fn prepare_of_mongodb_is_finished_whichever_step_it_is_killed_at() {
     let named = ["/state/.trove-new-", "/etc/.trove-new-", "/etc/overrides/.trove-new-", "command createUser", "command create"];
     let options = options();
     sweep("prepare of MongoDB", &named, |kind, number| prepare_killed_at(kind, number, &options, begin, check)).await;
-}
-
-/// On what a new root disk leaves of an instance, with data of the series before: their mark is what the server goes by.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_rebuild_of_mongodb_comes_to_its_end_whichever_step_it_is_killed_at() {
-    let (guest, mut wire) = mortal(&options()).await;
-    let port = free_port();
-    let group = json!({"net.maxIncomingConnections": 77});
-    cast_prepare_with(&guest, &wire, contents(port), group.clone(), "db1.u1", Value::Null).await;
-    serves(&guest, &mut wire).await;
-    let root = format!("{PLANTED}-R1");
-    let new_disk = async |wire: &mut Wire| {
-        let session = session(&guest, Some(("admin", "root", &root))).await;
-        session.run(&op(), "test", "admin", doc! {"setFeatureCompatibilityVersion": "5.0"}).await.unwrap();
-        drop(session);
-        call(wire, "stop_db", json!({"do_not_start_on_reboot": false})).await;
-        std::fs::remove_dir_all(guest.dir.join("etc")).unwrap();
-        std::fs::remove_file(guest.dir.join("state/os_mongo_admin_creds.json")).unwrap();
-    };
-    let args = |_| json!({"ds_version": "6.0", "config_contents": contents(port), "config_overrides": group});
-    let steps = answered_at_each_point(&guest, &mut wire, "rebuild", args, new_disk, async |wire, _| {
-        told(wire, "running").await;
-        check(&guest).await;
-        let session = session(&guest, Some(("admin", "root", &root))).await;
-        let ask = doc! {"getParameter": 1, "featureCompatibilityVersion": 1};
-        let version = session.run(&op(), "test", "admin", ask).await.unwrap();
-        assert_eq!(version.get_document("featureCompatibilityVersion").unwrap().get_str("version").unwrap(), "6.0");
-    })
-    .await;
-    assert_covered(
-        &steps,
-        &["/etc/.trove-new-", "/etc/overrides/.trove-new-", "command setFeatureCompatibilityVersion", ".trove-server", "journal"],
-    );
 }
 
 /// A member of a shard that is no set yet, and its address.
@@ -173,9 +140,9 @@ async fn an_administrator_of_mongodb_has_the_password_told_whichever_step_it_is_
 async fn a_backup_of_mongodb_through_the_driver_is_told_of_whichever_step_it_is_killed_at() {
     let folder = tempfile::tempdir().unwrap();
     let folder = Utf8Path::from_path(folder.path()).unwrap();
-    let (guest, mut wire) = mortal(&format!("{}\ndatastore_manager=mongodb", crate::sweeps::stored_in(folder))).await;
+    let (guest, mut wire) = mortal(&format!("{}\ndatastore_manager=mongodb", stored_in(folder))).await;
     begin(&guest, &wire).await;
-    crate::sweeps::serves(&guest, &mut wire).await;
+    serves(&guest, &mut wire).await;
     // Some segments of what cannot be compressed.
     let random = |_| {
         let bytes: Vec<u8> = (0..1280).flat_map(|_| *uuid::Uuid::new_v4().as_bytes()).collect();
@@ -185,5 +152,5 @@ async fn a_backup_of_mongodb_through_the_driver_is_told_of_whichever_step_it_is_
     let user = session(&guest, Some(("db1", "u1", PLANTED))).await;
     user.run(&op(), "test", "db1", doc! {"insert": "c", "documents": documents}).await.unwrap();
     let named = ["/state/journal/.trove-new-", "/state/.trove-new-", "database_backups/.trove-new-"];
-    crate::sweeps::backups_killed_at_each_point("create_backup of MongoDB", &guest, &mut wire, folder, &named, || ()).await;
+    backups_killed_at_each_point("create_backup of MongoDB", &guest, &mut wire, folder, &named, || ()).await;
 }
