@@ -14,7 +14,7 @@ use trove_guestagent::system::mongodb::{Access, Address, Client, Login, Session}
 use crate::support::{Guest, PLANTED, Wire, free_port, until};
 use crate::sweeps::{
     OPTIONS, answered_at_each_point, assert_covered, backups_killed_at_each_point, call, called_killed_at, cast_prepare_with, mortal,
-    prepare_killed_at, serves, stored_in, sweep,
+    prepare_killed_at, serves, stored_in, sweep, told,
 };
 
 fn options() -> String {
@@ -69,6 +69,39 @@ async fn prepare_of_mongodb_is_finished_whichever_step_it_is_killed_at() {
     let named = ["/state/.trove-new-", "/etc/.trove-new-", "/etc/overrides/.trove-new-", "command createUser", "command create"];
     let options = options();
     sweep("prepare of MongoDB", &named, |kind, number| prepare_killed_at(kind, number, &options, begin, check)).await;
+}
+
+/// On what a new root disk leaves of an instance, with data of the series before: their mark is what the server goes by.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rebuild_of_mongodb_comes_to_its_end_whichever_step_it_is_killed_at() {
+    let (guest, mut wire) = mortal(&options()).await;
+    let port = free_port();
+    let group = json!({"net.maxIncomingConnections": 77});
+    cast_prepare_with(&guest, &wire, contents(port), group.clone(), "db1.u1", Value::Null).await;
+    serves(&guest, &mut wire).await;
+    let root = format!("{PLANTED}-R1");
+    let new_disk = async |wire: &mut Wire| {
+        let session = session(&guest, Some(("admin", "root", &root))).await;
+        session.run(&op(), "test", "admin", doc! {"setFeatureCompatibilityVersion": "5.0"}).await.unwrap();
+        drop(session);
+        call(wire, "stop_db", json!({"do_not_start_on_reboot": false})).await;
+        std::fs::remove_dir_all(guest.dir.join("etc")).unwrap();
+        std::fs::remove_file(guest.dir.join("state/os_mongo_admin_creds.json")).unwrap();
+    };
+    let args = |_| json!({"ds_version": "6.0", "config_contents": contents(port), "config_overrides": group});
+    let steps = answered_at_each_point(&guest, &mut wire, "rebuild", args, new_disk, async |wire, _| {
+        told(wire, "running").await;
+        check(&guest).await;
+        let session = session(&guest, Some(("admin", "root", &root))).await;
+        let ask = doc! {"getParameter": 1, "featureCompatibilityVersion": 1};
+        let version = session.run(&op(), "test", "admin", ask).await.unwrap();
+        assert_eq!(version.get_document("featureCompatibilityVersion").unwrap().get_str("version").unwrap(), "6.0");
+    })
+    .await;
+    assert_covered(
+        &steps,
+        &["/etc/.trove-new-", "/etc/overrides/.trove-new-", "command setFeatureCompatibilityVersion", "/data/.trove-new-", "journal"],
+    );
 }
 
 /// A member of a shard that is no set yet, and its address.

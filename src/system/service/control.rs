@@ -62,6 +62,8 @@ pub enum StopSignal {
     /// SIGTERM.
     #[default]
     Terminate,
+    /// SIGTERM, which ends the server in good order while it is starting, too.
+    TerminateAnyTime,
     /// SIGINT: PostgreSQL takes SIGTERM for the wish to wait until its last client has left (manual, "Shutting Down the Server").
     Interrupt,
 }
@@ -69,7 +71,7 @@ pub enum StopSignal {
 impl StopSignal {
     pub(super) fn number(self) -> Signal {
         match self {
-            StopSignal::Terminate => Signal::SIGTERM,
+            StopSignal::Terminate | StopSignal::TerminateAnyTime => Signal::SIGTERM,
             StopSignal::Interrupt => Signal::SIGINT,
         }
     }

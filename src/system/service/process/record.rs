@@ -125,13 +125,14 @@ impl ServerProcess {
     }
 
     /// Whether it can be asked to end. MariaDB and MySQL block SIGTERM and have a thread that waits for it; told to end before they
-    /// serve, they hang for ever, half started (seen with MariaDB 10.11).
-    pub(super) fn hearing(&self) -> Hearing {
+    /// serve, they hang for ever, half started (seen with MariaDB 10.11). MongoDB has such a thread, too, and ends whenever it is told.
+    pub(super) fn hearing(&self, signal: StopSignal) -> Hearing {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid)).unwrap_or_default();
         let call = system_call(format!("/proc/{}/syscall", self.pid));
         match call {
             _ if !blocks_terminate(&status) => Hearing::Good,
             Some(call) if IDLE_CALLS.contains(&call) && self.waits_for_signals() => Hearing::Good,
+            _ if self.waits_for_signals() && signal == StopSignal::TerminateAnyTime => Hearing::Good,
             _ if self.waits_for_signals() => Hearing::Unclear,
             _ => Hearing::Deaf,
         }

@@ -264,7 +264,7 @@ impl Supervisor {
         let mut unclear_until = deadline;
         let mut ticks = tokio::time::interval(POLL);
         while process.is_alive() && Instant::now() < unclear_until.min(deadline) {
-            match process.hearing() {
+            match process.hearing(self.core.server.stop_signal) {
                 Hearing::Good => break,
                 Hearing::Deaf => unclear_until = deadline,
                 Hearing::Unclear => unclear_until = unclear_until.min(Instant::now() + UNCLEAR),
