@@ -30,6 +30,8 @@ const STOP_SECONDS: u64 = 5;
 const SLACK: Duration = Duration::from_secs(30);
 /// How often to look whether the earlier unit has ended.
 const LOOK: Duration = Duration::from_millis(250);
+/// How long systemctl may fail to tell whether it has.
+const BLIND: Duration = Duration::from_secs(300);
 /// Where a program without a slash in its name is looked up, as systemd does it.
 const PATH: &[&str] = &["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
 
@@ -151,20 +153,23 @@ impl Unit {
         let deadline = Instant::now() + command.time_limit();
         let mut looks = tokio::time::interval(LOOK);
         let action = format!("wait for {}", self.name);
-        let mut waited = false;
+        let (mut waited, mut blind_since) = (false, None::<Instant>);
         loop {
             op.until_cancelled(&action, looks.tick()).await?;
             let show = CommandSpec::new("systemctl").args(["show", "--property=ActiveState", "--value", "--", &self.name]);
-            let (_, state, _) = finished(op, &show, show.name()).await?;
-            if matches!(String::from_utf8_lossy(&state).trim(), "inactive" | "failed" | "") {
+            let (status, state, said) = finished(op, &show, show.name()).await?;
+            if status.success() && matches!(String::from_utf8_lossy(&state).trim(), "inactive" | "failed") {
                 return Ok(());
             }
-            if Instant::now() >= deadline {
-                return Err(Error::Timeout {
-                    action,
-                    after: command.time_limit(),
-                    detail: "packages are still being installed".to_owned(),
-                });
+            // While its libraries are being replaced, systemctl does not run at all: that is no answer.
+            blind_since = if status.success() { None } else { blind_since.or(Some(Instant::now())) };
+            let is_blind = blind_since.is_some_and(|since| since.elapsed() >= BLIND);
+            if is_blind || Instant::now() >= deadline {
+                let detail = match blind_since {
+                    Some(_) => format!("systemctl ({status}): {}", String::from_utf8_lossy(&said).trim()),
+                    None => "packages are still being installed".to_owned(),
+                };
+                return Err(Error::Timeout { action, after: if is_blind { BLIND } else { command.time_limit() }, detail });
             }
             if !std::mem::replace(&mut waited, true) {
                 tracing::info!(unit = self.name, "waiting for an earlier installation of packages to end");
