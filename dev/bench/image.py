@@ -11,7 +11,6 @@ Standard library only: this module runs before any environment exists.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import os
 import shutil
@@ -23,6 +22,7 @@ from pathlib import Path
 
 from .apt_sources import apt_proxy, codename, debian_mirror, security_mirror
 from .command import run
+from .locking import locked
 from .roots import CACHE
 from .session import REPOSITORY
 
@@ -32,6 +32,8 @@ BUILDER = "diskimage-builder==3.43.0"
 # Minutes; much longer beside a compiler that goes first.
 BUILD_SECONDS = 5400.0
 ROOT_LABEL = "cloudimg-rootfs"
+# Of builds of all images: what diskimage-builder keeps between them (packages, the base system) is for one only.
+BUILDING = CACHE / "image.lock"
 # One file system without a partition table, which is mounted as it is.
 BLOCK_DEVICE = f"""\
 - local_loop:
@@ -81,20 +83,11 @@ def without_agent(datastore: str) -> Path:
     """The raw image with everything but the agent. Safe beside other runs: one builds it, the others wait."""
     path = CACHE / f"image-{datastore}-{recipe(datastore)}.raw"
     if not path.is_file():
-        with _one_at_a_time():
+        with locked(BUILDING):
             # Another run may have built it meanwhile.
             if not path.is_file():
                 _build(datastore, path)
     return path
-
-
-@contextlib.contextmanager
-def _one_at_a_time() -> Iterator[None]:
-    """Builds of all images: what diskimage-builder keeps between them (packages, the base system) is for one only."""
-    CACHE.mkdir(parents=True, exist_ok=True)
-    with (CACHE / "image.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 def with_agent(base: Path, package: Path, path: Path) -> None:
@@ -195,7 +188,7 @@ def build(datastore: str, package: Path, output: Path) -> None:
 
 def vm(datastore: str, package: Path, output: Path) -> None:
     """As an operator builds it: `output` is what Glance is given."""
-    with _one_at_a_time(), tempfile.TemporaryDirectory(prefix="trove-image-", dir="/var/tmp") as directory:
+    with locked(BUILDING), tempfile.TemporaryDirectory(prefix="trove-image-", dir="/var/tmp") as directory:
         own = {"DIB_TROVE_GUESTAGENT_PACKAGE": str(package)}
         _create(f"image-{datastore}-vm", ["-t", "qcow2", "-o", f"{directory}/image", "vm", "growroot", "debian-minimal", f"trove-{datastore}"], own, directory)
         shutil.move(f"{directory}/image.qcow2", output)

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import pwd
 import shutil
@@ -16,6 +15,7 @@ import zipfile
 from pathlib import Path
 
 from .command import run
+from .locking import locked
 from .guest import Guest
 from .roots import CACHE
 
@@ -32,9 +32,7 @@ DOWNLOAD_SECONDS = 600.0
 def ensure() -> Path:
     """The program in the cache. Safe beside other runs: one fetches it, the others wait."""
     directory = CACHE / f"mongod-{SHA256[:12]}"
-    CACHE.mkdir(parents=True, exist_ok=True)
-    with (CACHE / "mongod.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with locked(CACHE / "mongod.lock"):
         if not directory.is_dir():
             partial = directory.with_name(f"{directory.name}.partial")
             shutil.rmtree(partial, ignore_errors=True)

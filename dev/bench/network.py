@@ -6,13 +6,11 @@ count for nothing; the last one to leave takes the bridge down.
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 from .command import run, run_full
+from .locking import locked
 from .session import Session
 
 BRIDGE = "tgbench0"
@@ -26,7 +24,7 @@ LEASES = Path("/run/trove-guestagent-bench")
 
 def join_bridge(session: Session) -> str:
     """Makes sure that the bridge is there; returns the host's address on it."""
-    with _locked():
+    with locked(LEASES / "lock"):
         lease = LEASES / f"bridge.{os.getpid()}.{session.name}"
         lease.write_text(str(os.getpid()))
         if run_full(["ip", "link", "show", BRIDGE], check=False).returncode != 0:
@@ -39,7 +37,7 @@ def join_bridge(session: Session) -> str:
 
 def lease_address(session: Session) -> str:
     """An address for one guest, given back at the end of the session."""
-    with _locked():
+    with locked(LEASES / "lock"):
         for number in range(FIRST_GUEST, LAST_GUEST):
             lease = LEASES / f"address.{number}"
             if not _held(lease):
@@ -50,7 +48,7 @@ def lease_address(session: Session) -> str:
 
 
 def _leave_bridge(lease: Path) -> None:
-    with _locked():
+    with locked(LEASES / "lock"):
         lease.unlink(missing_ok=True)
         if not any(_held(other) for other in LEASES.glob("bridge.*")):
             run(["ip", "link", "delete", BRIDGE], check=False)
@@ -65,11 +63,3 @@ def _held(lease: Path) -> bool:
         return True
     lease.unlink(missing_ok=True)
     return False
-
-
-@contextlib.contextmanager
-def _locked() -> Iterator[None]:
-    LEASES.mkdir(parents=True, exist_ok=True)
-    with (LEASES / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
@@ -18,6 +17,7 @@ from pathlib import Path
 from .apt_sources import apt_proxy
 from .command import run
 from .disk import Overlay
+from .locking import locked
 from .roots import CACHE, RECIPES, base_root
 from .session import Session
 
@@ -50,9 +50,7 @@ POSTGRESQL_18 = Source("mysql-9.7", "sid", "postgresql-18")
 def ensure(session: Session, source: Source) -> Path:
     """The directory with packages and their index, made unless it is there. Safe beside other runs: one makes it, the others wait."""
     path = source.path()
-    CACHE.mkdir(parents=True, exist_ok=True)
-    with (CACHE / f"packages-{source.package}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with locked(CACHE / f"packages-{source.package}.lock"):
         if not path.is_dir():
             partial = path.with_name(f"{path.name}.partial")
             shutil.rmtree(partial, ignore_errors=True)

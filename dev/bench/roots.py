@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
@@ -17,6 +16,7 @@ from pathlib import Path
 
 from .apt_sources import apt_proxy, debian_mirror
 from .command import run
+from .locking import locked
 
 CACHE = Path(os.environ.get("TROVE_DEV_CACHE", "/var/cache/trove-guestagent-dev"))
 # What a guest image of Trove has besides the datastore: an init, a network, tools for volumes.
@@ -68,9 +68,7 @@ def base_root(name: str) -> Path:
 def ensure(recipe: Recipe) -> Path:
     """Makes the root unless it is there. Safe beside other runs: one makes it, the others wait."""
     path = recipe.path()
-    CACHE.mkdir(parents=True, exist_ok=True)
-    with (CACHE / f"{recipe.name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with locked(CACHE / f"{recipe.name}.lock"):
         if not path.is_dir():
             partial = path.with_name(f"{path.name}.partial")
             run(["rm", "-rf", "--one-file-system", str(partial)])
