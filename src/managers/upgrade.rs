@@ -108,6 +108,13 @@ pub(super) fn read_note(mount_point: &Utf8Path) -> Result<Option<String>> {
     Ok(files::read_optional(&mount_point.join(NOTE))?.map(|text| text.trim().to_owned()))
 }
 
+/// What to say where there are no data at all.
+pub(super) fn no_data(directory: &Utf8Path) -> Error {
+    Error::guest(format!(
+        "there is no database in {directory}: attach the instance's own volume and send the request again; nothing was changed"
+    ))
+}
+
 /// What to say of data that the installed server cannot read.
 pub(super) fn unreadable(made_by: impl fmt::Display, here: impl fmt::Display) -> Error {
     Error::bad_request(format!(

@@ -80,9 +80,7 @@ impl Upgrades for MongoDbManager {
             None => configuration.role()?,
         };
         if !is_database(directory) && role != Some(Role::QueryRouter) {
-            return Err(Error::guest(format!(
-                "there is no database in {directory}: attach the instance's own volume and send the request again; nothing was changed"
-            )));
+            return Err(upgrade::no_data(directory));
         }
         self.half_restored().refuse()?;
         let Some(made_by) = upgrade::read_note(directory)? else { return Ok(()) };

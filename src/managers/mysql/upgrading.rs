@@ -6,8 +6,8 @@ use camino::Utf8Path;
 use super::bootstrap;
 use super::manager::MySqlManager;
 use super::upgrade::{self, SystemTables};
-use crate::error::{Error, Result};
-use crate::managers::upgrade::Product;
+use crate::error::Result;
+use crate::managers::upgrade::{Product, no_data};
 use crate::managers::{DatastoreManager, Upgrades};
 use crate::model::Overrides;
 use crate::op::Op;
@@ -24,10 +24,7 @@ impl Upgrades for MySqlManager {
     async fn check_data(&self, op: &Op) -> Result<()> {
         let layout = self.layout();
         if !bootstrap::is_initialized(&layout.data_dir) {
-            return Err(Error::guest(format!(
-                "there is no database in {}: attach the instance's own volume and send the request again; nothing was changed",
-                layout.data_dir
-            )));
+            return Err(no_data(&layout.data_dir));
         }
         self.half_restored().refuse()?;
         let here = self.program().flavor(op).await?;

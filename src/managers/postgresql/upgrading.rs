@@ -8,7 +8,7 @@ use super::manager::PostgreSqlManager;
 use super::new_major;
 use crate::error::{Error, Result, ResultExt};
 use crate::managers::data_directory::DataDirectory;
-use crate::managers::upgrade::{Product, unreadable};
+use crate::managers::upgrade::{Product, no_data, unreadable};
 use crate::managers::{DatastoreManager, Upgrades};
 use crate::model::Overrides;
 use crate::op::Op;
@@ -26,9 +26,7 @@ impl Upgrades for PostgreSqlManager {
         let data_dir = &self.layout().data_dir;
         new_major::complete(data_dir)?;
         let Some(made_by) = new_major::data_of(data_dir)? else {
-            return Err(Error::guest(format!(
-                "there is no database in {data_dir}: attach the instance's own volume and send the request again; nothing was changed"
-            )));
+            return Err(no_data(data_dir));
         };
         self.half_restored().refuse()?;
         let here = self.program().version(op).await?;

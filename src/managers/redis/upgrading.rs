@@ -7,7 +7,7 @@ use super::configuration::{Configuration, PASSWORD_BEFORE};
 use super::groups;
 use super::manager::RedisManager;
 use super::program::{REDIS, VALKEY};
-use crate::error::{Error, Result, ResultExt};
+use crate::error::{Result, ResultExt};
 use crate::managers::configuration::{COMMON, Group};
 use crate::managers::upgrade::{self, Product};
 use crate::managers::{DatastoreManager, Upgrades};
@@ -60,9 +60,7 @@ impl Upgrades for RedisManager {
         let made_by = upgrade::read_note(&directory)?;
         // A server that had nothing to store has left no file; one that an earlier agent prepared has left no note.
         if made_by.is_none() && !configuration.data_paths()?.iter().any(|path| path.exists()) {
-            return Err(Error::guest(format!(
-                "there is no database in {directory}: attach the instance's own volume and send the request again; nothing was changed"
-            )));
+            return Err(upgrade::no_data(&directory));
         }
         self.half_restored().refuse()?;
         let here = configuration.program.product(op).await?;
